@@ -1,0 +1,89 @@
+"""PKCS#10 requests (RFC 2986). A `CSR` exists only if its signature and its key are good."""
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from certmint.model.errors import BadInput
+from certmint.model.keys import PublicKey, public_key
+from certmint.model.names import DNSName, IPName, Name
+
+MAX_BYTES = 16_384
+_HASHES = {"sha256", "sha384", "sha512"}
+
+
+@dataclass(frozen=True)
+class CSR:
+    """A verified request: the key, the names asked for (SAN order), the subject's CN if any."""
+
+    der: bytes
+    key: PublicKey
+    names: tuple[Name, ...]
+    common_name: str | None
+
+
+def parse_csr(data: bytes) -> CSR:
+    """A CSR from DER or PEM (CRLF tolerated).
+
+    Raises BadInput: `csr-syntax`, `csr-signature`, `csr-names`, or what `public_key` raises.
+    """
+    if len(data) > MAX_BYTES:
+        raise BadInput("csr-syntax", f"the CSR has {len(data)} bytes; at most {MAX_BYTES} are read")
+    request = _load(data)
+    try:
+        digest = request.signature_hash_algorithm
+        if digest is not None and digest.name not in _HASHES:
+            raise BadInput("csr-signature", f"the CSR is signed with {digest.name}: use SHA-256")
+        if not request.is_signature_valid:
+            raise BadInput(
+                "csr-signature", "the CSR's signature does not verify with the key inside it"
+            )
+    except (UnsupportedAlgorithm, InvalidSignature, ValueError):
+        raise BadInput("csr-signature", "the CSR's signature cannot be verified") from None
+    spki = request.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    key = public_key(spki)
+    return CSR(request.public_bytes(serialization.Encoding.DER), key, _names(request), _cn(request))
+
+
+def _load(data: bytes) -> x509.CertificateSigningRequest:
+    try:
+        if b"-----BEGIN" in data:
+            return x509.load_pem_x509_csr(data)
+        return x509.load_der_x509_csr(data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadInput(
+            "csr-syntax", "the CSR is neither PEM nor DER of a PKCS#10 request"
+        ) from None
+
+
+def _cn(request: x509.CertificateSigningRequest) -> str | None:
+    found = request.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    if len(found) > 1:
+        raise BadInput("csr-names", "the CSR's subject has more than one common name")
+    return str(found[0].value) if found else None
+
+
+def _names(request: x509.CertificateSigningRequest) -> tuple[Name, ...]:
+    try:
+        extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    except (ValueError, x509.DuplicateExtension):
+        raise BadInput("csr-syntax", "the CSR's extensions cannot be read") from None
+    names: list[Name] = []
+    for general in extension.value:
+        if isinstance(general, x509.DNSName):
+            names.append(DNSName(general.value.lower()))
+        elif isinstance(general, x509.IPAddress):
+            names.append(IPName(str(general.value)))
+        else:
+            raise BadInput(
+                "csr-names", f"a {type(general).__name__} in the CSR's SAN is not accepted here"
+            )
+    if len(set(names)) != len(names):
+        raise BadInput("csr-names", "the CSR names the same identifier twice")
+    return tuple(names)

@@ -1,0 +1,98 @@
+"""Evidence: why a requester may have a certificate. A closed union; policy weighs it.
+
+A door or a use case builds evidence only from something that it has verified *now*: a TLS
+handshake, a password hash, a signed manifest. Each profile says which kinds it accepts.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from enum import StrEnum
+
+from certmint.model.names import Name
+
+
+class EvidenceKind(StrEnum):
+    """The names that profiles and products use for the members of the union."""
+
+    CONTROLS_NAMES = "controls-names"
+    HOLDS_CERTIFICATE = "holds-certificate"
+    OWNER_LOGIN = "owner-login"
+    ATTESTATION = "attestation"
+    BATCH_LINE = "batch-line"
+    OPERATOR_GRANT = "operator-grant"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlsNames:
+    """The requester itself proved control of names (ACME authorizations)."""
+
+    names: tuple[Name, ...]
+    verified_at: dt.datetime
+
+    kind = EvidenceKind.CONTROLS_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class HoldsCertificate:
+    """The requester proved possession of a certificate's key in a TLS handshake.
+
+    `serial` and `authority_id` name a certificate that this registry issued, byte for byte.
+    Whether it is still good is for policy, from `Facts.presented`.
+    """
+
+    authority_id: str
+    serial: str
+    verified_at: dt.datetime
+
+    kind = EvidenceKind.HOLDS_CERTIFICATE
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerLogin:
+    """The device's owner presented their credentials at the maker."""
+
+    owner_id: str
+    verified_at: dt.datetime
+
+    kind = EvidenceKind.OWNER_LOGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """Hardware vouched for a key: `key_fingerprint` lives in the device named `device_serial`.
+
+    `format` is a registered attestation statement format ("tpm", "android-key" …) and
+    `statement_hash` the SHA-256 of the verified statement, kept for the audit.
+    """
+
+    format: str
+    key_fingerprint: str
+    device_serial: str
+    statement_hash: str
+    verified_at: dt.datetime
+
+    kind = EvidenceKind.ATTESTATION
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLine:
+    """A line of a factory manifest that an authorised operator submitted."""
+
+    batch_id: str
+    line: int
+    manifest_hash: str
+
+    kind = EvidenceKind.BATCH_LINE
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorGrant:
+    """An operator of the tenant decided it, with a token or at the console of the machine."""
+
+    operator_id: str
+    verified_at: dt.datetime
+
+    kind = EvidenceKind.OPERATOR_GRANT
+
+
+Evidence = ControlsNames | HoldsCertificate | OwnerLogin | Attestation | BatchLine | OperatorGrant

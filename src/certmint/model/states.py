@@ -1,0 +1,89 @@
+"""State tables: everything that moves a device, a batch or an authority.
+
+The registry applies a move as one compare-and-set; if it changes no row, somebody else moved
+first. Derived facts (expired, due for renewal) are computed and never stored.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from certmint.model.errors import WrongState
+
+
+class DeviceState(StrEnum):
+    """EXPECTED → PROVISIONED → ACTIVE ⇄ SUSPENDED → RETIRED."""
+
+    EXPECTED = "expected"  # a manifest names it; no key yet
+    PROVISIONED = "provisioned"  # it has its factory certificates
+    ACTIVE = "active"  # it has been seen in the field
+    SUSPENDED = "suspended"  # its requests are refused until it is resumed
+    RETIRED = "retired"  # for good
+
+
+class DeviceEvent(StrEnum):
+    MINTED = "minted"
+    SEEN = "seen"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+    RETIRED = "retired"
+
+
+class BatchState(StrEnum):
+    DRAFT = "draft"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class BatchEvent(StrEnum):
+    STARTED = "started"
+    COMPLETED = "completed"
+    ABANDONED = "abandoned"
+
+
+class AuthorityState(StrEnum):
+    PENDING = "pending"  # has a key, no certificate yet
+    ACTIVE = "active"
+    RETIRED = "retired"  # signs status, no certificates
+
+
+class AuthorityEvent(StrEnum):
+    CERTIFIED = "certified"
+    RETIRED = "retired"
+
+
+_D, _E = DeviceState, DeviceEvent
+DEVICE: Mapping[DeviceState, Mapping[DeviceEvent, DeviceState]] = {
+    _D.EXPECTED: {_E.MINTED: _D.PROVISIONED, _E.RETIRED: _D.RETIRED},
+    _D.PROVISIONED: {_E.SEEN: _D.ACTIVE, _E.SUSPENDED: _D.SUSPENDED, _E.RETIRED: _D.RETIRED},
+    _D.ACTIVE: {_E.SUSPENDED: _D.SUSPENDED, _E.RETIRED: _D.RETIRED},
+    _D.SUSPENDED: {_E.RESUMED: _D.ACTIVE, _E.RETIRED: _D.RETIRED},
+    _D.RETIRED: {},
+}
+BATCH: Mapping[BatchState, Mapping[BatchEvent, BatchState]] = {
+    BatchState.DRAFT: {BatchEvent.STARTED: BatchState.RUNNING},
+    BatchState.RUNNING: {
+        BatchEvent.COMPLETED: BatchState.FINISHED,
+        BatchEvent.ABANDONED: BatchState.FAILED,
+    },
+    BatchState.FINISHED: {},
+    BatchState.FAILED: {},
+}
+AUTHORITY: Mapping[AuthorityState, Mapping[AuthorityEvent, AuthorityState]] = {
+    AuthorityState.PENDING: {AuthorityEvent.CERTIFIED: AuthorityState.ACTIVE},
+    AuthorityState.ACTIVE: {AuthorityEvent.RETIRED: AuthorityState.RETIRED},
+    AuthorityState.RETIRED: {},
+}
+
+S = TypeVar("S", bound=StrEnum)
+E = TypeVar("E", bound=StrEnum)
+
+
+def after(table: Mapping[S, Mapping[E, S]], state: S, event: E) -> S:
+    """The state that `event` leads to. Raises WrongState `wrong-state`."""
+    try:
+        return table[state][event]
+    except KeyError:
+        noun = type(state).__name__.removesuffix("State").lower()
+        raise WrongState("wrong-state", f"{noun} is {state}: it cannot be {event}") from None
