@@ -1,0 +1,195 @@
+"""`certmint device | owner`."""
+
+from pathlib import Path
+
+import click
+
+from certmint.app.cli.common import (
+    config_option,
+    console_operator,
+    installation,
+    json_option,
+    print_item,
+    print_rows,
+    read_file,
+    tenant_of,
+    tenant_option,
+)
+from certmint.model.states import DeviceEvent, DeviceState
+
+
+@click.group()
+def device() -> None:
+    """Devices: list, show, claim, suspend, retire."""
+
+
+@device.command("list")
+@click.option("--state", type=click.Choice([state.value for state in DeviceState]), default=None)
+@click.option("--batch", default=None, help="Devices of this batch only.")
+@click.option("--after", default=None, help="Serial number to continue after.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@config_option
+@tenant_option
+@json_option
+def list_devices(
+    config_path: Path,
+    slug: str | None,
+    state: str | None,
+    batch: str | None,
+    after: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List devices in the order of their serial numbers."""
+    from certmint.registry import reads
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        with here.db.read() as tx:
+            found = reads.devices(
+                tx, tenant.id, state=DeviceState(state) if state else None, batch_id=batch,
+                after=after, limit=limit,
+            )  # fmt: skip
+    rows = [
+        {"serial": each.serial_number, "label": each.label, "mac": each.mac or None,
+         "state": each.state.value, "claimed": each.owner_id is not None}
+        for each in found
+    ]  # fmt: skip
+    print_rows(rows, as_json=as_json, empty="no devices")
+    if len(rows) == limit and not as_json:
+        click.echo(f"more: --after {rows[-1]['serial']}")
+
+
+@device.command()
+@click.argument("serial_number")
+@config_option
+@tenant_option
+@json_option
+def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool) -> None:
+    """Show one device, its certificates, and when it will renew."""
+    from certmint.enrolment import devices
+    from certmint.enrolment.renewal import renewal_window
+    from certmint.registry import reads
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        found = devices.view_by_serial_number(here.db, tenant.id, serial_number)
+        with here.db.read() as tx:
+            certificates = reads.certificates(
+                tx, tenant.id, device_id=found.device.id, after=None, limit=1000
+            )
+    planned = renewal_window(found.service, found) if found.service else None
+    print_item(
+        {
+            "serial_number": found.device.serial_number,
+            "product": found.product.name,
+            "label": found.device.label,
+            "mac": found.device.mac or None,
+            "state": found.device.state.value,
+            "names": list(map(str, found.product.names_of(found.device.label))),
+            "batch": found.device.batch_id,
+            "owner": found.device.owner_id,
+            "renews_from": planned.start if planned else None,
+            "renews_until": planned.end if planned else None,
+        },
+        as_json=as_json,
+    )
+    if as_json:
+        return
+    click.echo()
+    now = here.clock()
+    rows = [
+        {
+            "certificate": each.serial,
+            "profile": each.profile,
+            "not_before": each.not_before,
+            "not_after": each.not_after,
+            "state": "revoked"
+            if each.revocation
+            else ("expired" if each.is_expired(now) else "good"),
+        }
+        for each in certificates
+    ]
+    print_rows(rows, as_json=False, empty="no certificates yet")
+
+
+@device.command()
+@click.argument("serial_number")
+@click.argument("username")
+@config_option
+@tenant_option
+def claim(config_path: Path, slug: str | None, serial_number: str, username: str) -> None:
+    """Make the owner USERNAME the owner of an unclaimed device."""
+    from certmint.enrolment import devices
+
+    with installation(config_path) as here:
+        devices.claim(
+            here.db, tenant_of(here, slug), serial_number, username,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{serial_number} belongs to {username}")
+
+
+def _moving(name: str, event: DeviceEvent, about: str) -> None:
+    @device.command(name, help=about)
+    @click.argument("serial_number")
+    @config_option
+    @tenant_option
+    def command(config_path: Path, slug: str | None, serial_number: str) -> None:
+        from certmint.enrolment import devices
+
+        with installation(config_path) as here:
+            moved = devices.move(
+                here.db, tenant_of(here, slug).id, serial_number, event,
+                by=console_operator(), now=here.clock(),
+            )  # fmt: skip
+        click.echo(f"{serial_number} is {moved.state}")
+
+
+_moving("suspend", DeviceEvent.SUSPENDED, "Refuse a device's requests until it is resumed.")
+_moving("resume", DeviceEvent.RESUMED, "Let a suspended device in again.")
+
+
+@device.command()
+@click.argument("serial_number")
+@config_option
+@tenant_option
+@click.confirmation_option(prompt="Every live certificate of the device is revoked. Go on?")
+def retire(config_path: Path, slug: str | None, serial_number: str) -> None:
+    """Take a device out of service for good, and revoke its certificates."""
+    from certmint.enrolment.revocation import retire_device
+
+    with installation(config_path) as here:
+        revoked = retire_device(
+            here.db, here.keys, tenant_of(here, slug).id, serial_number,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{serial_number} is retired; {len(revoked)} certificates revoked")
+
+
+@click.group()
+def owner() -> None:
+    """Customers who own devices."""
+
+
+@owner.command()
+@click.argument("username")
+@click.option("--password-file", type=click.Path(path_type=Path), default=None,
+              help="File with the password [asked for].")  # fmt: skip
+@config_option
+@tenant_option
+def add(config_path: Path, slug: str | None, username: str, password_file: Path | None) -> None:
+    """Add an account for a customer."""
+    from certmint.enrolment import devices
+
+    if password_file is not None:
+        password = read_file(password_file, "the password", 4096).decode().rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        devices.add_owner(
+            here.db, tenant, username, password,
+            by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
+        )  # fmt: skip
+    click.echo(f"owner {username} added; logs in as {tenant.slug}/{username}")

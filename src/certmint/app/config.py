@@ -1,0 +1,216 @@
+"""Configuration: one TOML file, parsed once into a frozen tree.
+
+Unknown keys are refused, with their place. Paths are relative to the file. Secrets are never in
+it: it names the files (or environment variables) that hold them.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from certmint.model.errors import CertmintError, Misconfigured
+from certmint.validation.dns import Nameserver
+
+FILE_NAME = "certmint.toml"
+PASSPHRASE_VARIABLE = "CERTMINT_KEYS_PASSPHRASE"  # noqa: S105 (the variable's name)
+
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSection(_Section):
+    """`sqlite:<path>` or `postgresql://…`."""
+
+    url: str = "sqlite:certmint.db"
+
+
+class KeysSection(_Section):
+    """Where new authority keys go, and the file with the passphrase that encrypts them."""
+
+    folder: str = "keys"
+    passphrase_file: str = "secrets/keys.passphrase"  # noqa: S105 (a path)
+    pin_files: dict[str, str] = Field(default_factory=dict)
+
+
+class ServerSection(_Section):
+    """The two listeners. TLS for REST, plain HTTP for CRL, OCSP and issuers' certificates."""
+
+    https: Address = "127.0.0.1:8443"
+    http: Address = "127.0.0.1:8080"
+    names: tuple[str, ...] = ("localhost", "127.0.0.1")
+    certificate: str = "tls/server.pem"
+    key: str = "tls/server.key"
+
+
+class StatusSection(_Section):
+    """The public base URL of the status listener, as new authorities write it into certificates."""
+
+    url: str = "http://127.0.0.1:8080"
+
+
+class DNSSection(_Section):
+    """The resolvers that domain validation asks."""
+
+    resolvers: tuple[str, ...] = ("127.0.0.1",)
+
+
+class LogSection(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(_Section):
+    """The whole file."""
+
+    database: DatabaseSection = DatabaseSection()
+    keys: KeysSection = KeysSection()
+    server: ServerSection = ServerSection()
+    status: StatusSection = StatusSection()
+    dns: DNSSection = DNSSection()
+    log: LogSection = LogSection()
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, and the folder that their paths are relative to."""
+
+    path: Path
+    settings: Settings
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def resolve(self, relative: str) -> Path:
+        """A path of the file, absolute."""
+        return (self.folder / relative).resolve()
+
+    @property
+    def database_url(self) -> str:
+        """The database URL with a SQLite path made absolute."""
+        url = self.settings.database.url
+        if url.startswith("sqlite:"):
+            return f"sqlite:{self.resolve(url.removeprefix('sqlite:'))}"
+        return url
+
+
+def load(path: Path) -> Config:
+    """Read and cross-check a configuration. Raises Misconfigured `config-*`."""
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise Misconfigured(
+            "config-missing", f"there is no {path}: run `certmint init`, or name it with --config"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured("config-syntax", f"{path}: {error}") from None
+    except OSError as error:
+        raise Misconfigured("config-missing", f"{path}: {error.strerror}") from None
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise Misconfigured("config-syntax", f"{path}: {_first(error)}") from None
+    config = Config(path.resolve(), settings)
+    _cross_check(config)
+    return config
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting {place!r}: see `certmint config example`"
+    return f"{place}: {first['msg']}"
+
+
+def _cross_check(config: Config) -> None:
+    settings = config.settings
+    if settings.server.https == settings.server.http:
+        raise Misconfigured(
+            "config-syntax", f"server.https and server.http are both {settings.server.https}"
+        )
+    url = settings.status.url
+    if not url.startswith("http://") or url.endswith("/"):
+        raise Misconfigured(
+            "config-syntax", f"status.url {url!r} must start with http:// and not end in a slash"
+        )
+    if not settings.database.url.startswith(("sqlite:", "postgresql://")):
+        raise Misconfigured(
+            "config-syntax", "database.url must start with sqlite: or postgresql://"
+        )
+    for resolver in settings.dns.resolvers:
+        try:
+            Nameserver.parse(resolver)
+        except CertmintError as error:
+            raise Misconfigured("config-syntax", f"dns.resolvers: {error}") from None
+
+
+EXAMPLE = """\
+# certmint's configuration. Paths are relative to this file. Unknown keys are refused.
+
+[database]
+# "sqlite:<path>" for one node, "postgresql://user@host/name" to scale out.
+url = "{database}"
+
+[keys]
+# New authority keys: encrypted PKCS#8 files in this folder …
+folder = "keys"
+# … under the passphrase in this file (or in the variable CERTMINT_KEYS_PASSPHRASE).
+passphrase_file = "secrets/keys.passphrase"
+
+# PINs of PKCS#11 tokens, by token label: the files that hold them.
+[keys.pin_files]
+# factory-hsm = "secrets/factory-hsm.pin"
+
+[server]
+# TLS for devices, owners and operators (REST, /api/v1) …
+https = "{https}"
+# … and plain HTTP for CRLs, OCSP and issuers' certificates.
+http = "{http}"
+# The names in the server's own certificate, which certmint issues and renews itself …
+names = {names}
+# … into these files.
+certificate = "tls/server.pem"
+key = "tls/server.key"
+
+[status]
+# The base of CRL, OCSP and AIA URLs in certificates, as the world reaches server.http.
+# An authority keeps the URL that it was made with.
+url = "{status}"
+
+[dns]
+# Resolvers that domain validation asks: address, or address:port. Best a validating one.
+resolvers = {resolvers}
+
+[log]
+level = "info"
+"""
+
+
+def example(
+    *,
+    database: str = "sqlite:certmint.db",
+    https: str = "127.0.0.1:8443",
+    http: str = "127.0.0.1:8080",
+    names: tuple[str, ...] = ("localhost", "127.0.0.1"),
+    status: str = "http://127.0.0.1:8080",
+    resolvers: tuple[str, ...] = ("127.0.0.1",),
+) -> str:
+    """The commented configuration file that `certmint init` writes; a test loads it."""
+    return EXAMPLE.format(
+        database=database,
+        https=https,
+        http=http,
+        names=_toml_list(names),
+        status=status,
+        resolvers=_toml_list(resolvers),
+    )
+
+
+def _toml_list(values: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"

@@ -1,0 +1,116 @@
+"""The server: two listeners in one process, and the jobs beside them."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from certmint.app import servercert
+from certmint.app.jobs import Jobs, trusted_anchors
+from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
+from certmint.app.wiring import Installation
+from certmint.doors.rest.app import Services, rest_app
+from certmint.doors.status.routes import status_app
+from certmint.model.errors import Misconfigured
+
+log = logging.getLogger("certmint")
+
+IDLE_S = 30
+BACKLOG = 512
+
+
+def serve(installation: Installation, version: str) -> None:
+    """Serve until SIGTERM or SIGINT. Raises Misconfigured `address-in-use`, `tls-files` …"""
+    settings = installation.config.settings.server
+    servercert.ensure(installation)
+    anchors = trusted_anchors(installation)
+    resolve = installation.config.resolve
+    tls = ReloadingContext(resolve(settings.certificate), resolve(settings.key), anchors)
+    services = Services(
+        installation.db, installation.gate, installation.keys, installation.clock,
+        installation.random_bytes,
+    )  # fmt: skip
+    secure = bind(settings.https)
+    plain = bind(settings.http)
+    servers = [
+        _Server(_config(rest_app(services, version), tls), secure),
+        _Server(
+            _config(status_app(installation.db, installation.keys, installation.clock), None), plain
+        ),
+    ]
+    jobs = Jobs(installation, tls, f"{socket.gethostname()}:{os.getpid()}")
+    jobs.start()
+    log.info("serving https on %s and http on %s", settings.https, settings.http)
+    try:
+        asyncio.run(_run(servers))
+    finally:
+        jobs.stop()
+        log.info("stopped")
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket. Raises Misconfigured `address-in-use` or `address-unusable`."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+        listener.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise Misconfigured(
+                "address-in-use",
+                f"{address} is in use by another process: stop it, or change [server] in "
+                "certmint.toml",
+            ) from None
+        raise Misconfigured("address-unusable", f"cannot listen on {address}: {error}") from None
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn on a socket of ours; signals are handled once for both servers, in `_run`."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(config)
+        self.listener = listener
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: object, tls: ReloadingContext | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # Starlette and FastAPI are ASGI applications
+        http=LimitedProtocol,
+        loop="asyncio",
+        ws="none",
+        proxy_headers=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_S,
+        ssl_context_factory=context_factory(tls) if tls is not None else None,
+    )
+
+
+async def _run(servers: list[_Server]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await asyncio.gather(*(server.serve([server.listener]) for server in servers))

@@ -1,0 +1,108 @@
+"""TLS in process: an optional client certificate, hot reload, and limits on slow clients.
+
+The listener proves that a client holds the key of the certificate it shows and that an authority
+of ours issued it. It does not look at notAfter: a device that sat in a warehouse shows an expired
+certificate, and policy decides what that is worth, now.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from certmint.model.errors import Misconfigured
+
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: policy judges time, from the registry
+HEADER_DEADLINE_S = 10.0
+MAX_HEADER_BYTES = 32 * 1024
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a deadline and a size for the request head.
+
+    Overrides only the asyncio callbacks, and calls them through.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        tls = transport.get_extra_info("ssl_object")
+        peer = tls.getpeercert(binary_form=True) if tls is not None else None
+        self.app_state = {**self.app_state, "tls": {"peer": peer, "on": tls is not None}}
+        self._deadline = self.loop.call_later(HEADER_DEADLINE_S, transport.abort)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        if self._deadline is not None and self._head_bytes > MAX_HEADER_BYTES:
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class ReloadingContext:
+    """A server context whose key, certificate and trust anchors can change while it listens."""
+
+    def __init__(self, certificate: Path, key: Path, trusted: Sequence[str]) -> None:
+        self._current = server_context(certificate, key, trusted)
+
+    def replace(self, certificate: Path, key: Path, trusted: Sequence[str]) -> None:
+        """New connections use these; open ones go on. Raises Misconfigured `tls-files`."""
+        self._current = server_context(certificate, key, trusted)
+
+    def listening(self) -> ssl.SSLContext:
+        """The context to listen with: it hands every handshake to the newest one."""
+        front = self._current
+
+        def choose(connection: ssl.SSLObject, _name: str | None, _front: ssl.SSLContext) -> None:
+            connection.context = self._current
+
+        front.sni_callback = choose
+        return front
+
+
+def server_context(certificate: Path, key: Path, trusted: Sequence[str]) -> ssl.SSLContext:
+    """TLS 1.2 or newer, a client certificate if the client has one, from the `trusted` PEMs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(
+            "tls-files", f"the server's certificate {certificate} and key {key}: {error}"
+        ) from None
+    if trusted:
+        context.load_verify_locations(cadata="".join(trusted))
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= _NO_CHECK_TIME
+    return context
+
+
+def context_factory(holder: ReloadingContext) -> Callable[..., ssl.SSLContext]:
+    """What uvicorn calls for the context."""
+
+    def factory(*_: Any, **__: Any) -> ssl.SSLContext:
+        return holder.listening()
+
+    return factory

@@ -1,0 +1,98 @@
+"""The one place that builds everything: constructors, called by hand, from top to bottom."""
+
+import datetime as dt
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from certmint.app.config import PASSPHRASE_VARIABLE, Config
+from certmint.enrolment.issue import Gate
+from certmint.enrolment.signing import SigningKeys
+from certmint.issuance.keys import create_key, open_key
+from certmint.model.errors import Misconfigured
+from certmint.model.serial import RandomBytes
+from certmint.registry.engine import Database, open_database
+from certmint.validation.dns import Nameserver, NetworkResolver
+
+Clock = Callable[[], dt.datetime]
+
+
+def utc_now() -> dt.datetime:
+    """The system's clock."""
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A running certmint, without its doors."""
+
+    config: Config
+    db: Database
+    keys: SigningKeys
+    gate: Gate
+    resolver: NetworkResolver
+    clock: Clock
+    random_bytes: RandomBytes
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def open_installation(
+    config: Config, *, clock: Clock = utc_now, random_bytes: RandomBytes = os.urandom
+) -> Installation:
+    """Open the registry and the key store that `config` names.
+
+    Raises Misconfigured `database-schema` when the registry is not at this version's revision.
+    """
+    db = open_database(config.database_url)
+    if not db.is_current():
+        raise Misconfigured(
+            "database-schema",
+            f"the database is at revision {db.schema_revision()}, this certmint needs "
+            f"{db.head_revision()}: run `certmint database migrate`",
+        )
+    keys = key_store(config)
+    gate = Gate(db, keys, random_bytes)
+    resolver = NetworkResolver(tuple(map(Nameserver.parse, config.settings.dns.resolvers)))
+    return Installation(config, db, keys, gate, resolver, clock, random_bytes)
+
+
+def key_store(config: Config) -> SigningKeys:
+    """The authorities' keys, with their secrets read when they are needed."""
+    secrets = secret_reader(config)
+    return SigningKeys(
+        lambda uri: open_key(uri, secrets, config.folder),
+        lambda uri, kind: create_key(uri, kind, secrets, config.folder),
+    )
+
+
+def secret_reader(config: Config) -> Callable[[str], bytes]:
+    """Secrets by purpose: `keys`, or `pin:<token>`. Raises Misconfigured `secret-missing`."""
+
+    def read(purpose: str) -> bytes:
+        if purpose == "keys":
+            given = os.environb.get(PASSPHRASE_VARIABLE.encode())
+            return given or _read(config.resolve(config.settings.keys.passphrase_file))
+        token = purpose.removeprefix("pin:")
+        name = config.settings.keys.pin_files.get(token)
+        if name is None:
+            raise Misconfigured(
+                "secret-missing", f"keys.pin_files names no file for the token {token!r}"
+            )
+        return _read(config.resolve(name))
+
+    return read
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes().rstrip(b"\r\n")
+    except OSError as error:
+        raise Misconfigured(
+            "secret-missing", f"the secret in {path} cannot be read: {error.strerror}"
+        ) from None
+    if not content:
+        raise Misconfigured("secret-missing", f"the secret file {path} is empty")
+    return content

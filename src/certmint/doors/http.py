@@ -1,0 +1,133 @@
+"""What the HTTP doors share: problem documents (RFC 9457), body limits, the client certificate."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from certmint.model.errors import (
+    BadInput,
+    CertmintError,
+    Conflict,
+    Forbidden,
+    Misconfigured,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+    WrongState,
+)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY = 64 * 1024
+RETRY_AFTER_S = 30
+
+# The one table from refusals to HTTP. A test proves that every kind of error is in it.
+STATUS: Mapping[type[CertmintError], tuple[int, str]] = {
+    BadInput: (400, "The request is malformed"),
+    Unauthenticated: (401, "The credentials are missing or wrong"),
+    Refused: (403, "Policy refuses the request"),
+    Forbidden: (403, "The requester may not do this"),
+    NotFound: (404, "There is no such thing"),
+    Conflict: (409, "The request conflicts with what is there"),
+    WrongState: (409, "The thing is in another state"),
+    Misconfigured: (500, "The server is not set up correctly"),
+    Unavailable: (503, "The server cannot do this right now"),
+}
+
+log = logging.getLogger("certmint.http")
+
+
+def problem(error: CertmintError) -> Response:
+    """An error as `application/problem+json`, with its stable code."""
+    status, title = STATUS[type(error)]
+    detail = error.detail
+    headers = {}
+    if isinstance(error, Misconfigured):
+        log.error("misconfigured: %s: %s", error.code, error.detail)
+        detail = "the operator of this server has to look at its log"
+    if isinstance(error, Unavailable):
+        log.warning("unavailable: %s: %s", error.code, error.detail)
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Basic realm="certmint", charset="UTF-8"'
+    return problem_response(status, title, error.code, detail, headers)
+
+
+def problem_response(
+    status: int, title: str, code: str, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A problem document. `code` is the part that programs look at."""
+    body = {
+        "type": f"urn:certmint:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    return Response(
+        json.dumps(body), status, dict(headers or {}), media_type="application/problem+json"
+    )
+
+
+def unexpected(request: Request, error: Exception) -> Response:
+    """A bug: an empty 500 for the client, the traceback for the log."""
+    log.error("unexpected error at %s", request.url.path, exc_info=error)
+    return problem_response(
+        500, "The server failed", "internal", "the server failed; its log says why"
+    )
+
+
+def peer_certificate(request: Request) -> bytes | None:
+    """The client's certificate in DER, as the TLS listener verified it; None without one."""
+    tls = request.scope.get("state", {}).get("tls")
+    return tls.get("peer") if tls else None
+
+
+class BodyLimit:
+    """Refuses bodies over `limit` bytes with 413, whatever Content-Length says."""
+
+    def __init__(self, app: App, limit: int = MAX_BODY) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        body = b""
+        more = not declared.isdigit() or int(declared) <= self._limit
+        too_long = not more
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._limit:
+                too_long, more = True, False
+        if too_long:
+            detail = f"the body is longer than {self._limit} bytes"
+            answer = problem_response(413, "The body is too long", "body-too-long", detail)
+            answer.headers["Connection"] = "close"
+            await answer(scope, receive, send)
+            return
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)

@@ -1,0 +1,183 @@
+"""The JSON that the REST door speaks: models in, models out. OpenAPI is made from these."""
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from certmint.enrolment.chains import pem
+from certmint.enrolment.devices import DeviceView
+from certmint.enrolment.renewal import Enrolled, renewal_window
+from certmint.model.entities import Certificate, RevocationReason
+from certmint.model.keys import KeyKind
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CSRBody(_Strict):
+    """A request for a certificate."""
+
+    csr: str = Field(min_length=1, max_length=16_384, description="PKCS#10 in PEM")
+
+
+class KeyBody(_Strict):
+    """A request for a key pair and its certificate."""
+
+    kind: KeyKind = KeyKind.P256
+
+
+class RevocationBody(_Strict):
+    """Why a certificate is revoked (RFC 5280 5.3.1)."""
+
+    reason: Literal[
+        "unspecified", "key-compromise", "affiliation-changed", "superseded",
+        "cessation-of-operation", "privilege-withdrawn",
+    ] = "unspecified"  # fmt: skip
+
+    def parsed(self) -> RevocationReason:
+        return RevocationReason(self.reason)
+
+
+class ClaimBody(_Strict):
+    """Whose device it becomes."""
+
+    username: str = Field(min_length=1, max_length=128)
+
+
+class WindowView(_Strict):
+    """When to renew: pick a moment inside at random (RFC 9773 4.2)."""
+
+    start: dt.datetime
+    end: dt.datetime
+
+
+class CertificateView(_Strict):
+    """A certificate as the registry knows it."""
+
+    serial: str
+    profile: str
+    subject: str
+    names: tuple[str, ...]
+    not_before: dt.datetime
+    not_after: dt.datetime
+    issued_at: dt.datetime
+    key_sha256: str
+    revoked_at: dt.datetime | None
+    revocation_reason: str | None
+    certificate: str = Field(description="PEM; empty for an abandoned serial")
+
+    @classmethod
+    def of(cls, found: Certificate) -> "CertificateView":
+        revocation = found.revocation
+        return cls(
+            serial=found.serial,
+            profile=found.profile,
+            subject=found.subject,
+            names=found.names,
+            not_before=found.not_before,
+            not_after=found.not_after,
+            issued_at=found.issued_at,
+            key_sha256=found.key_fingerprint,
+            revoked_at=revocation.revoked_at if revocation else None,
+            revocation_reason=revocation.reason.value if revocation else None,
+            certificate=pem(found.der) if found.der else "",
+        )
+
+
+class CurrentView(_Strict):
+    """The newest service certificate of a device."""
+
+    serial: str
+    not_before: dt.datetime
+    not_after: dt.datetime
+    renewal: WindowView
+
+
+class DeviceSelfView(_Strict):
+    """What a device is told about itself; `time` is the server's, for devices without a clock."""
+
+    serial_number: str
+    label: str
+    product: str
+    state: str
+    names: tuple[str, ...]
+    time: dt.datetime
+    certificate: CurrentView | None
+
+    @classmethod
+    def of(cls, found: DeviceView, now: dt.datetime) -> "DeviceSelfView":
+        service, current = found.service, None
+        if service is not None and service.revocation is None:
+            planned = renewal_window(service, found)
+            current = CurrentView(
+                serial=service.serial,
+                not_before=service.not_before,
+                not_after=service.not_after,
+                renewal=WindowView(start=planned.start, end=planned.end),
+            )
+        return cls(
+            serial_number=found.device.serial_number,
+            label=found.device.label,
+            product=found.product.name,
+            state=found.device.state.value,
+            names=tuple(map(str, found.product.names_of(found.device.label))),
+            time=now,
+            certificate=current,
+        )
+
+
+class EnrolledView(_Strict):
+    """A fresh certificate for a device. `chain` has the CAs above it, without the root."""
+
+    serial: str
+    certificate: str
+    chain: str
+    not_before: dt.datetime
+    not_after: dt.datetime
+    renewal: WindowView
+
+    @classmethod
+    def of(cls, enrolled: Enrolled) -> "EnrolledView":
+        certificate = enrolled.certificate
+        return cls(
+            serial=certificate.serial,
+            certificate=pem(certificate.der),
+            chain=enrolled.chain,
+            not_before=certificate.not_before,
+            not_after=certificate.not_after,
+            renewal=WindowView(start=enrolled.renewal.start, end=enrolled.renewal.end),
+        )
+
+
+class DeliveredKeyView(EnrolledView):
+    """The same, with the private key in CMS EnvelopedData for the device's identity (base64)."""
+
+    encrypted_key: str
+
+
+class DeviceRow(_Strict):
+    """A device as an operator sees it."""
+
+    serial_number: str
+    label: str
+    mac: str
+    product_id: str
+    state: str
+    batch_id: str | None
+    claimed: bool
+
+
+class Page(_Strict):
+    """One page of a listing; `next` is the `after` of the following one, or null."""
+
+    next: str | None
+
+
+class DevicePage(Page):
+    items: tuple[DeviceRow, ...]
+
+
+class CertificatePage(Page):
+    items: tuple[CertificateView, ...]

@@ -1,0 +1,203 @@
+"""What a factory line flashes: one folder a device, or one line a device in a single file.
+
+A folder appears under its final name complete or not at all: it is written beside it, made
+durable, and renamed. The formats:
+
+    pem     identity.pem and service.pem (leaf first), key.pem
+    der     identity.der, service.der, chain.pem, key.der
+    pkcs12  identity.p12 and service.p12, each with the key and the chain
+    jsonl   packages.jsonl: a line with the serial and base64 of each of the above in DER
+
+The key is encrypted PKCS#8 unless the line asked for plain keys.
+"""
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from certmint.enrolment.chains import pem
+from certmint.model.errors import BadInput
+from certmint.model.pbes2 import BatchCipher
+from certmint.model.serial import RandomBytes
+
+
+class PackageFormat(StrEnum):
+    PEM = "pem"
+    DER = "der"
+    PKCS12 = "pkcs12"
+    JSONL = "jsonl"
+
+
+@dataclass(frozen=True)
+class Package:
+    """One device's key and certificates. `key` is PKCS#8 in DER, not encrypted."""
+
+    serial_number: str
+    key: bytes = field(repr=False)
+    identity: bytes
+    service: bytes
+
+
+@dataclass(frozen=True)
+class PackageWriter:
+    """Writes packages of one batch into `folder`.
+
+    `cipher` encrypts keys, None leaves them plain; `passphrase` is for PKCS#12 only.
+    `identity_chain` and `service_chain` are the CAs above the leaves, nearest first, in DER.
+    """
+
+    folder: Path
+    format: PackageFormat
+    identity_chain: Sequence[bytes]
+    service_chain: Sequence[bytes]
+    random_bytes: RandomBytes
+    cipher: BatchCipher | None
+    passphrase: bytes = field(default=b"", repr=False)
+
+    def write(self, packages: Sequence[Package]) -> None:
+        """Write packages durably; writing one again replaces it by the same content."""
+        if self.format is PackageFormat.JSONL:
+            self._append(packages)
+            return
+        for package in packages:
+            self._write_folder(package)
+        sync_folder(self.folder)
+
+    def _write_folder(self, package: Package) -> None:
+        final = self.folder / folder_name(package.serial_number)
+        draft = self.folder / f".{final.name}.draft"
+        if draft.exists():
+            shutil.rmtree(draft)  # of a process that died while writing it
+        draft.mkdir(mode=0o700)
+        for name, content in self._files(package).items():
+            write_file(draft / name, content)
+        sync_folder(draft)
+        if final.exists():
+            shutil.rmtree(final)
+        draft.rename(final)
+
+    def _files(self, package: Package) -> dict[str, bytes]:
+        if self.format is PackageFormat.PKCS12:
+            return {
+                "identity.p12": self._pkcs12(package, package.identity, self.identity_chain),
+                "service.p12": self._pkcs12(package, package.service, self.service_chain),
+            }
+        key = self._key(package)
+        if self.format is PackageFormat.DER:
+            chain = "".join(map(pem, [*self.identity_chain, *self.service_chain]))
+            return {
+                "identity.der": package.identity,
+                "service.der": package.service,
+                "chain.pem": chain.encode(),
+                "key.der": key,
+            }
+        return {
+            "identity.pem": "".join(map(pem, [package.identity, *self.identity_chain])).encode(),
+            "service.pem": "".join(map(pem, [package.service, *self.service_chain])).encode(),
+            "key.pem": _key_pem(key, encrypted=self.cipher is not None),
+        }
+
+    def _key(self, package: Package) -> bytes:
+        if self.cipher is None:
+            return package.key
+        return self.cipher.encrypt(package.key, self.random_bytes(16))
+
+    def _pkcs12(self, package: Package, leaf: bytes, chain: Sequence[bytes]) -> bytes:
+        key = serialization.load_der_private_key(package.key, None)
+        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if self.passphrase:
+            encryption = serialization.BestAvailableEncryption(self.passphrase)
+        return pkcs12.serialize_key_and_certificates(
+            package.serial_number.encode(),
+            key,  # type: ignore[arg-type]  # device keys are EC or RSA, which PKCS#12 takes
+            x509.load_der_x509_certificate(leaf),
+            [x509.load_der_x509_certificate(link) for link in chain],
+            encryption,
+        )
+
+    def _append(self, packages: Sequence[Package]) -> None:
+        lines = []
+        for package in packages:
+            fields = {
+                "serial": package.serial_number,
+                "key": _b64(self._key(package)),
+                "identity": _b64(package.identity),
+                "service": _b64(package.service),
+            }
+            lines.append(json.dumps(fields, separators=(",", ":")))
+        path = self.folder / "packages.jsonl"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(("\n".join(lines) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def written(self) -> set[str]:
+        """Serial numbers whose package is complete; a torn last line of a jsonl file is cut off."""
+        if self.format is PackageFormat.JSONL:
+            return _complete_lines(self.folder / "packages.jsonl")
+        return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+
+
+def folder_name(serial_number: str) -> str:
+    """A device's folder: its serial number, percent-encoded where a path would be cut."""
+    return serial_number.replace("/", "%2F").replace(":", "%3A")
+
+
+def _complete_lines(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        os.truncate(path, whole)  # the power failed while this line was written
+    try:
+        return {json.loads(line)["serial"] for line in content[:whole].splitlines()}
+    except (ValueError, KeyError):
+        raise BadInput("package-file", f"{path} holds something that is no package") from None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, and make it durable."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file under its final name complete or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    write_file(draft, content)
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _key_pem(key: bytes, *, encrypted: bool) -> bytes:
+    kind = "ENCRYPTED PRIVATE KEY" if encrypted else "PRIVATE KEY"
+    text = base64.b64encode(key).decode()
+    lines = "\n".join(text[i : i + 64] for i in range(0, len(text), 64))
+    return f"-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n".encode()
+
+
+def _b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -1,0 +1,63 @@
+"""Products: which names, profiles and authorities the devices of one model use."""
+
+import datetime as dt
+
+from certmint.enrolment.authorities import authority_named, profile_named
+from certmint.enrolment.manufacturers import new_id
+from certmint.model.entities import Manufacturer, Product
+from certmint.model.errors import BadInput, NotFound
+from certmint.model.names import parse_name
+from certmint.model.profile import Purpose
+from certmint.model.serial import RandomBytes
+from certmint.registry import reads, writes
+from certmint.registry.engine import Database
+
+
+def add_product(
+    db: Database,
+    tenant: Manufacturer,
+    name: str,
+    *,
+    identity: tuple[str, str],
+    service: tuple[str, str],
+    patterns: tuple[str, ...],
+    shared_names: tuple[str, ...],
+    renew_at: float,
+    by: str,
+    now: dt.datetime,
+    random_bytes: RandomBytes,
+) -> Product:
+    """A new device model. `identity` and `service` are (profile, authority) by name.
+
+    Raises BadInput `product-syntax`, NotFound for the things it names, Conflict `product-exists`.
+    """
+    with db.read() as tx:
+        for (profile, _), purpose in ((identity, Purpose.IDENTITY), (service, Purpose.SERVICE)):
+            if profile_named(tx, tenant.id, profile).purpose is not purpose:
+                raise BadInput("product-syntax", f"profile {profile!r} is not for {purpose} use")
+        authorities = [authority_named(tx, tenant.id, each[1]).id for each in (identity, service)]
+    made = Product(
+        id=new_id("prd", now, random_bytes),
+        tenant_id=tenant.id,
+        name=name,
+        identity_authority_id=authorities[0],
+        identity_profile=identity[0],
+        service_authority_id=authorities[1],
+        service_profile=service[0],
+        name_patterns=patterns,
+        shared_names=tuple(map(parse_name, shared_names)),
+        renew_at=renew_at,
+    )
+    db.write(lambda tx: writes.add_product(tx, made, by=by, at=now))
+    return made
+
+
+def product_named(db: Database, tenant: Manufacturer, name: str) -> Product:
+    """Raises NotFound `product-unknown`."""
+    with db.read() as tx:
+        found = reads.product_by_name(tx, tenant.id, name)
+    if found is None:
+        raise NotFound(
+            "product-unknown", f"there is no product {name!r}: see `certmint product list`"
+        )
+    return found

@@ -1,0 +1,47 @@
+"""When a device should renew: a phase of its own, for life.
+
+Devices of one batch are certified in the same minute; if each renewed at two thirds of its
+certificate's life, they would come back in the same minute for ever. So each device gets a phase
+from its id, and renews at that phase of a fixed period (`renew_at` of the lifetime). The first
+renewal falls anywhere between one sixth and five sixths of the life, every later one exactly a
+period after the last; the load is flat from the first cycle, whatever the factory's rhythm was.
+The last sixth of the life is left for outages.
+"""
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+
+LATEST = 5 / 6  # share of the lifetime after which no renewal is planned
+WIDTH = 1 / 48  # share of the lifetime that the suggested window is wide
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When to renew: the client picks a time inside at random (RFC 9773 4.2)."""
+
+    start: dt.datetime
+    end: dt.datetime
+
+
+def phase_of(device_id: str) -> float:
+    """The device's place in [0, 1), uniform over a fleet and fixed for life."""
+    digest = hashlib.sha256(device_id.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def window(
+    device_id: str, not_before: dt.datetime, not_after: dt.datetime, renew_at: float
+) -> Window:
+    """The suggested renewal window of a certificate of this device."""
+    life = not_after - not_before + dt.timedelta(seconds=1)
+    period = life * renew_at
+    width = life * WIDTH
+    latest = not_before + life * LATEST - width / 2
+    # The last moment up to `latest` that lies on this device's grid of period and phase.
+    behind = (latest - _EPOCH - period * phase_of(device_id)) % period
+    middle = latest - behind
+    start = (middle - width / 2).replace(microsecond=0)
+    return Window(max(start, not_before), (middle + width / 2).replace(microsecond=0))

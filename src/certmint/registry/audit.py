@@ -1,0 +1,131 @@
+"""The audit log: one chain of hashes for each database, appended to and never changed.
+
+Laws: an event is written in the transaction of the change that it tells of; its number is the
+next one, without gaps; its hash covers every field and the hash before it, so a changed, moved,
+inserted or removed event is found. `audit_head` holds the end of the chain, so cutting it off is
+found too. Whoever owns the machine can rewrite the whole chain: only a copy of the head hash
+kept elsewhere shows that, which is why `verify` returns it.
+
+The hash is SHA-256 over the JSON array [previous hash, seq, microseconds since 1970, tenant id
+or null, actor, action, subject, detail], ASCII, without spaces; hex throughout.
+"""
+
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from certmint.model.errors import Misconfigured
+from certmint.registry.documents import canonical
+from certmint.registry.schema import audit_event, audit_head, microseconds
+
+_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. `detail` is what JSON can say: no secret, no person's name."""
+
+    at: dt.datetime
+    tenant_id: str | None
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event as the log holds it. `detail` is canonical JSON."""
+
+    seq: int
+    at: dt.datetime
+    tenant_id: str | None
+    actor: str
+    action: str
+    subject: str
+    detail: str
+    previous_hash: str
+    hash: str
+
+    def digest(self) -> str:
+        """The hash that these fields have."""
+        fields = (
+            self.previous_hash,
+            self.seq,
+            microseconds(self.at),
+            self.tenant_id,
+            self.actor,
+            self.action,
+            self.subject,
+            self.detail,
+        )
+        return hashlib.sha256(canonical(fields).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What `verify` found: how many events hold together, and the first number that does not."""
+
+    events: int
+    head_hash: str
+    broken_at: int | None
+
+
+START = "0" * 64  # what the first event names as the hash before it
+
+_HEAD = sa.select(audit_head.c.seq, audit_head.c.hash)
+_LOCKED_HEAD = _HEAD.with_for_update()
+_ADVANCE = sa.update(audit_head)
+_APPEND = sa.insert(audit_event)
+
+
+def append(tx: sa.Connection, event: Event) -> Entry:
+    """Add an event at the end of the chain; it lives or dies with the transaction."""
+    head = tx.execute(_LOCKED_HEAD).one_or_none()
+    if head is None:
+        raise Misconfigured(
+            "audit-head-missing",
+            "the audit log has lost its end, so nothing can be written: restore a backup",
+        )
+    draft = Entry(
+        seq=head.seq + 1,
+        at=event.at,
+        tenant_id=event.tenant_id,
+        actor=event.actor,
+        action=event.action,
+        subject=event.subject,
+        detail=canonical(dict(event.detail)),
+        previous_hash=head.hash,
+        hash="",
+    )
+    entry = dataclasses.replace(draft, hash=draft.digest())
+    tx.execute(_APPEND, vars(entry))
+    tx.execute(_ADVANCE, {"seq": entry.seq, "hash": entry.hash})
+    return entry
+
+
+def verify(tx: sa.Connection) -> AuditReport:
+    """Walk the whole chain, in pages, so that memory stays flat."""
+    seq, last_hash = 0, START
+    for entry in _entries(tx):
+        if (entry.seq, entry.previous_hash) != (seq + 1, last_hash):
+            return AuditReport(seq, last_hash, seq + 1)
+        if entry.digest() != entry.hash:
+            return AuditReport(seq, last_hash, seq + 1)
+        seq, last_hash = entry.seq, entry.hash
+    head = tx.execute(_HEAD).one_or_none()
+    if head is None or (head.seq, head.hash) != (seq, last_hash):
+        return AuditReport(seq, last_hash, seq + 1)
+    return AuditReport(seq, last_hash, None)
+
+
+def _entries(tx: sa.Connection) -> Iterator[Entry]:
+    last = 0
+    page = sa.select(audit_event).order_by(audit_event.c.seq).limit(_PAGE)
+    while rows := tx.execute(page.where(audit_event.c.seq > last)).all():
+        yield from (Entry(*row) for row in rows)
+        last = rows[-1].seq

@@ -1,0 +1,260 @@
+"""Opening a database, and running transactions on it: SQLite by default, PostgreSQL to scale out.
+
+Laws: what `write` returned is on stable storage; every writer holds the end of the audit chain
+from its first statement on, so there is one writer at a time and none can deadlock; `read` is one
+snapshot and cannot write; every failure of the driver is one sentence (see `failures`).
+
+It creates nothing but in `migrate`, and knows no table but the chain's head.
+"""
+
+import datetime as dt
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Engine, make_url
+
+from certmint.model.errors import Misconfigured
+from certmint.registry import failures, migrations
+from certmint.registry.group import GroupCommit
+from certmint.registry.schema import audit_head
+
+Transaction: TypeAlias = sa.Connection
+"""An open transaction: what every function of `reads` and `writes` takes first."""
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT = dt.timedelta(seconds=5)
+_STATEMENT_TIMEOUT = dt.timedelta(seconds=30)
+_READERS = 40  # as many as the thread pool of a server has threads
+_WRITER_CACHE_KIB = 65_536
+_CHECKPOINT_PAGES = 8_000  # 32 MB of write-ahead log: a batch of 1,000 fills 4 MB
+
+
+class Database:
+    """One database. Threads share it; `close` it at the end."""
+
+    def __init__(self, name: str, writer: Engine, reader: Engine, create: Callable[[], None]):
+        self.name = name
+        self._writer = writer
+        self._reader = reader
+        self._create = create
+        self._group = GroupCommit(self._begin)
+        for engine in (writer, reader):
+            sa.event.listen(engine, "handle_error", self._explain)
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r})"
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """What `work` returns, once everything it wrote is durable.
+
+        Calls of several threads at one moment share a transaction (see `group`); `work` runs in
+        any of these threads, and must neither call `write` nor wait for anything slow.
+        """
+        return self._group.run(work)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """One consistent snapshot that cannot be written to."""
+        with self._connect(self._reader) as tx, tx.begin():
+            yield tx
+
+    def migrate(self) -> None:
+        """Bring the schema to `head_revision`, creating an SQLite file (0600) if there is none.
+
+        All or nothing: a power failure leaves the schema as it was.
+        """
+        self._create()
+        with self._connect(self._writer) as tx, tx.begin():
+            if tx.dialect.name == "postgresql":
+                # Two nodes that start together: the second one waits, then finds nothing to do.
+                tx.execute(sa.select(sa.func.pg_advisory_xact_lock(0x63657274)))
+            migrations.upgrade(tx)
+
+    def schema_revision(self) -> str | None:
+        """The revision of the schema that the database has; None without certmint's tables."""
+        with self.read() as tx:
+            return migrations.revision(tx)
+
+    def head_revision(self) -> str:
+        """The revision that this version of certmint needs."""
+        return migrations.head()
+
+    def is_current(self) -> bool:
+        """Whether the schema is the one that this version needs."""
+        return self.schema_revision() == self.head_revision()
+
+    def integrity_check(self) -> list[str]:
+        """What is wrong with the storage itself, a sentence each; empty when all is well."""
+        with self.read() as tx:
+            if tx.dialect.name == "sqlite":
+                found = tx.exec_driver_sql("PRAGMA quick_check").scalars().all()
+                return [f"the database {self.name}: {text}" for text in found if text != "ok"]
+            settings = {
+                name: tx.exec_driver_sql(f"SHOW {name}").scalar_one()
+                for name in ("fsync", "full_page_writes", "synchronous_commit")
+            }
+        return [
+            f"the PostgreSQL server of {self.name} runs with {name}=off, so a power failure loses "
+            "certificates: switch it on"
+            for name, value in settings.items()
+            if value == "off"
+        ]
+
+    def close(self) -> None:
+        """Close every connection. A closed database opens new ones if it is used again."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    @contextmanager
+    def _begin(self) -> Iterator[Transaction]:
+        with self._connect(self._writer) as tx, tx.begin():
+            if tx.dialect.name == "postgresql":  # SQLite did it with BEGIN IMMEDIATE
+                tx.execute(sa.select(audit_head.c.id).with_for_update())
+            yield tx
+
+    def _connect(self, engine: Engine) -> sa.Connection:
+        try:
+            return engine.connect()
+        except sa.exc.TimeoutError as error:
+            raise failures.failure(failures.BUSY, self.name) from error
+
+    def _explain(self, context: sa.engine.ExceptionContext) -> None:
+        error = failures.translate(context.original_exception, self.name)
+        if error is not None:
+            raise error  # SQLAlchemy lets it replace its own wrapper, whose text has the statement
+
+
+def open_database(url: str, *, busy_timeout: dt.timedelta = BUSY_TIMEOUT) -> Database:
+    """The database at `sqlite:<path>` or `postgresql://…`; no connection is made yet.
+
+    `busy_timeout` is how long a writer waits for another one. Raises Misconfigured
+    `database-url`; later failures come from the calls that meet them.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite" and rest and rest != ":memory:":
+        return _open_sqlite(Path(rest), busy_timeout)
+    if scheme in ("postgresql", "postgres"):
+        return _open_postgresql(_postgresql_url(url), busy_timeout)
+    raise Misconfigured(
+        "database-url",
+        f"a database URL that starts with {scheme!r} is not known: write sqlite:<path of a file> "
+        "or postgresql://user@host/database",
+    )
+
+
+def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
+    def connect(*pragmas: str) -> sqlite3.Connection:
+        # mode=rw: a wrong path is an error and never a new, empty registry.
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=busy_timeout.total_seconds(),
+            isolation_level=None,  # BEGIN is ours
+            check_same_thread=False,
+        )
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def begin(statement: str) -> Callable[[sa.Connection], None]:
+        return lambda connection: connection.exec_driver_sql(statement).close()
+
+    def create() -> None:
+        _create_private(path)
+
+    writer = sa.create_engine(
+        "sqlite://",
+        creator=lambda: connect(
+            f"cache_size=-{_WRITER_CACHE_KIB}", f"wal_autocheckpoint={_CHECKPOINT_PAGES}"
+        ),
+        poolclass=sa.QueuePool,
+        pool_size=1,
+        hide_parameters=True,
+    )
+    reader = sa.create_engine(
+        "sqlite://",
+        creator=lambda: connect("query_only=ON"),
+        poolclass=sa.QueuePool,
+        pool_size=5,
+        max_overflow=_READERS - 5,
+        pool_timeout=busy_timeout.total_seconds(),
+        hide_parameters=True,
+    )
+    # IMMEDIATE takes the write lock at once: a later upgrade of a read lock could only fail.
+    sa.event.listen(writer, "begin", begin("BEGIN IMMEDIATE"))
+    sa.event.listen(reader, "begin", begin("BEGIN"))
+    return Database(str(path), writer, reader, create)
+
+
+def _create_private(path: Path) -> None:
+    if path.exists():
+        return
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else a power failure may lose the file's name with all its content
+        finally:
+            os.close(folder)
+    except FileExistsError:
+        return  # another process was first
+    except FileNotFoundError:
+        raise Misconfigured(
+            "database-folder", f"the folder {path.parent} of the database does not exist: make it"
+        ) from None
+    except PermissionError:
+        raise failures.failure(failures.READ_ONLY, str(path)) from None
+
+
+def _postgresql_url(url: str) -> URL:
+    try:
+        return make_url(url).set(drivername="postgresql+psycopg")
+    except (sa.exc.ArgumentError, ValueError):
+        raise Misconfigured(
+            "database-url",
+            "the PostgreSQL URL cannot be read: write postgresql://user@host/database",
+        ) from None
+
+
+def _open_postgresql(url: URL, busy_timeout: dt.timedelta) -> Database:
+    host = url.host or url.query.get("host") or "localhost"
+    name = f"postgresql://{host}/{url.database or ''}"
+    settings = {
+        "statement_timeout": _STATEMENT_TIMEOUT,
+        "lock_timeout": busy_timeout,
+        # A node that stops in the middle of a write must not hold the chain for ever.
+        "idle_in_transaction_session_timeout": _STATEMENT_TIMEOUT,
+    }
+    options = " ".join(
+        f"-c {key}={value // dt.timedelta(milliseconds=1)}" for key, value in settings.items()
+    )
+
+    def engine(isolation: str, size: int, overflow: int) -> Engine:
+        return sa.create_engine(
+            url,
+            isolation_level=isolation,
+            pool_size=size,
+            max_overflow=overflow,
+            pool_timeout=busy_timeout.total_seconds(),
+            pool_pre_ping=True,
+            connect_args={
+                "options": options,
+                "connect_timeout": max(2, round(busy_timeout.total_seconds())),
+                "application_name": "certmint",
+            },
+            hide_parameters=True,
+        )
+
+    writer = engine("READ COMMITTED", 1, 0)
+    reader = engine("REPEATABLE READ", 5, 10).execution_options(postgresql_readonly=True)
+    return Database(name, writer, reader, lambda: None)

@@ -1,0 +1,74 @@
+"""Reading authorities and their CRLs."""
+
+import sqlalchemy as sa
+
+from certmint.model.entities import Authority
+from certmint.model.states import AuthorityState
+from certmint.registry import rows, schema
+from certmint.registry.engine import Transaction
+
+_AUTHORITY = schema.authority.c
+_CRL = schema.crl.c
+
+
+def authority(tx: Transaction, tenant_id: str, authority_id: str) -> Authority | None:
+    """An authority of the tenant by its id."""
+    return _one(tx, _AUTHORITY.tenant_id == tenant_id, _AUTHORITY.id == authority_id)
+
+
+def authority_by_name(tx: Transaction, tenant_id: str, name: str) -> Authority | None:
+    """An authority of the tenant by the name that people type."""
+    return _one(tx, _AUTHORITY.tenant_id == tenant_id, _AUTHORITY.name == name)
+
+
+def authority_for_status(tx: Transaction, authority_id: str) -> Authority | None:
+    """An authority of any tenant: relying parties ask without saying who they are."""
+    return _one(tx, _AUTHORITY.id == authority_id)
+
+
+def authority_by_key_id(tx: Transaction, key_id_hex: str) -> Authority | None:
+    """The authority of any tenant whose subjectKeyIdentifier this is, in lower-case hex.
+
+    Of several with one key (a cross-certified one), an active one, the newest first.
+    """
+    query = (
+        sa.select(schema.authority)
+        .where(_AUTHORITY.key_id == key_id_hex)
+        .order_by((_AUTHORITY.state != AuthorityState.ACTIVE.value), _AUTHORITY.created_at.desc())
+        .limit(1)
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else rows.authority_of(row)
+
+
+def authorities(tx: Transaction, tenant_id: str) -> list[Authority]:
+    """Every authority of the tenant, by name."""
+    query = (
+        sa.select(schema.authority)
+        .where(_AUTHORITY.tenant_id == tenant_id)
+        .order_by(_AUTHORITY.name)
+    )
+    return [rows.authority_of(row) for row in tx.execute(query)]
+
+
+def all_authorities(tx: Transaction) -> list[Authority]:
+    """Every authority of every tenant, for the jobs that keep their status fresh."""
+    query = sa.select(schema.authority).order_by(_AUTHORITY.tenant_id, _AUTHORITY.name)
+    return [rows.authority_of(row) for row in tx.execute(query)]
+
+
+def latest_crl(tx: Transaction, authority_id: str, shard: int) -> rows.CRLRow | None:
+    """The CRL with the highest number of one shard, of any tenant."""
+    query = (
+        sa.select(schema.crl)
+        .where(_CRL.authority_id == authority_id, _CRL.shard == shard)
+        .order_by(_CRL.number.desc())
+        .limit(1)
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else rows.crl_of(row)
+
+
+def _one(tx: Transaction, *where: sa.ColumnElement[bool]) -> Authority | None:
+    row = tx.execute(sa.select(schema.authority).where(*where)).one_or_none()
+    return None if row is None else rows.authority_of(row)

@@ -1,0 +1,199 @@
+"""Reading public keys, intents and certificates."""
+
+import datetime as dt
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from certmint.model.entities import Certificate, KeyRecord, RevocationReason
+from certmint.model.profile import Purpose
+from certmint.model.serial import Serial
+from certmint.registry import rows, schema
+from certmint.registry.engine import Transaction
+from certmint.registry.statements import chunks
+
+_KEY = schema.public_key.c
+_INTENT = schema.intent.c
+_CERTIFICATE = schema.certificate.c
+
+_OF_ITS_INTENT = sa.and_(
+    _CERTIFICATE.authority_id == _INTENT.authority_id, _CERTIFICATE.serial == _INTENT.serial
+)
+_WAS_SIGNED = sa.func.length(_CERTIFICATE.der) > 0  # an abandoned intent has no bytes
+
+
+def key_records(tx: Transaction, fingerprints: Iterable[str]) -> dict[str, KeyRecord]:
+    """What is known of those public keys, fleet-wide: of every tenant, never shown to one."""
+    return {
+        row.fingerprint: rows.key_record_of(row)
+        for piece in chunks(fingerprints)
+        for row in tx.execute(sa.select(schema.public_key).where(_KEY.fingerprint.in_(piece)))
+    }
+
+
+def orphan_intents(
+    tx: Transaction,
+    older_than: dt.datetime,
+    limit: int,
+    *,
+    since: dt.datetime | None = None,
+) -> list[rows.Intent]:
+    """Intents recorded before `older_than` that have no certificate, oldest first.
+
+    `since` spares a walk over every intent ever recorded, where older ones were looked at before.
+    """
+    query = (
+        sa.select(schema.intent)
+        .where(
+            _INTENT.recorded_at < older_than,
+            ~sa.exists().where(_OF_ITS_INTENT),
+        )
+        .order_by(_INTENT.recorded_at, _INTENT.serial)
+        .limit(limit)
+    )
+    if since is not None:
+        query = query.where(_INTENT.recorded_at >= since)
+    return [rows.intent_of(row) for row in tx.execute(query)]
+
+
+def certificate(
+    tx: Transaction, tenant_id: str, serial: Serial, authority_id: str | None = None
+) -> Certificate | None:
+    """A certificate of the tenant by its serial, or by authority and serial."""
+    query = sa.select(schema.certificate).where(
+        _CERTIFICATE.tenant_id == tenant_id, _CERTIFICATE.serial == serial
+    )
+    if authority_id is not None:
+        query = query.where(_CERTIFICATE.authority_id == authority_id)
+    row = tx.execute(query.order_by(_CERTIFICATE.authority_id).limit(1)).one_or_none()
+    return None if row is None else rows.certificate_of(row)
+
+
+def presented_certificate(tx: Transaction, authority_id: str, serial: Serial) -> Certificate | None:
+    """A certificate of any tenant, for the TLS layer; the caller compares the bytes."""
+    query = sa.select(schema.certificate).where(
+        _CERTIFICATE.authority_id == authority_id, _CERTIFICATE.serial == serial
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else rows.certificate_of(row)
+
+
+def certificate_status(tx: Transaction, authority_id: str, serial: Serial) -> rows.Status:
+    """What a responder may say of a serial, of any tenant; unknown serials have a status too."""
+    query = (
+        sa.select(
+            _CERTIFICATE.revoked_at,
+            _CERTIFICATE.revocation_reason,
+            sa.func.coalesce(_WAS_SIGNED, sa.false()).label("issued"),
+        )
+        .select_from(schema.intent.outerjoin(schema.certificate, _OF_ITS_INTENT))
+        .where(_INTENT.authority_id == authority_id, _INTENT.serial == serial)
+    )
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        return rows.Status(known=False, issued=False, revocation=None)
+    return rows.Status(known=True, issued=bool(row.issued), revocation=rows.revocation_of(row))
+
+
+def certificates(
+    tx: Transaction,
+    tenant_id: str,
+    *,
+    device_id: str | None = None,
+    after: str | None = None,
+    limit: int = 100,
+) -> list[Certificate]:
+    """The tenant's certificates, or a device's, by serial (so by age); abandoned ones too.
+
+    `after` is the last serial of the page before.
+    """
+    query = sa.select(schema.certificate).where(_CERTIFICATE.tenant_id == tenant_id)
+    if device_id is not None:
+        query = query.where(_CERTIFICATE.device_id == device_id)
+    if after is not None:
+        query = query.where(_CERTIFICATE.serial > after)
+    found = tx.execute(query.order_by(_CERTIFICATE.serial).limit(limit))
+    return [rows.certificate_of(row) for row in found]
+
+
+def latest_certificate(
+    tx: Transaction, tenant_id: str, device_id: str, purpose: Purpose
+) -> Certificate | None:
+    """The device's newest certificate of that purpose, revoked or not, expired or not."""
+    query = (
+        sa.select(schema.certificate)
+        .where(
+            _CERTIFICATE.tenant_id == tenant_id,
+            _CERTIFICATE.device_id == device_id,
+            _CERTIFICATE.purpose == purpose.value,
+            _WAS_SIGNED,
+        )
+        .order_by(_CERTIFICATE.issued_at.desc(), _CERTIFICATE.serial.desc())
+        .limit(1)
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else rows.certificate_of(row)
+
+
+def certificates_with_key(tx: Transaction, tenant_id: str, fingerprint: str) -> list[Certificate]:
+    """The tenant's certificates for one public key, by serial."""
+    query = (
+        sa.select(schema.certificate)
+        .where(_CERTIFICATE.tenant_id == tenant_id, _CERTIFICATE.key_fingerprint == fingerprint)
+        .order_by(_CERTIFICATE.serial)
+    )
+    return [rows.certificate_of(row) for row in tx.execute(query)]
+
+
+def batch_certificates(
+    tx: Transaction, tenant_id: str, device_ids: Iterable[str]
+) -> dict[str, list[Certificate]]:
+    """The certificates of those devices, by serial; a device without any is left out."""
+    query = (
+        sa.select(schema.certificate)
+        .where(_CERTIFICATE.tenant_id == tenant_id, _WAS_SIGNED)
+        .order_by(_CERTIFICATE.serial)
+    )
+    found: dict[str, list[Certificate]] = {}
+    for piece in chunks(device_ids):
+        for row in tx.execute(query.where(_CERTIFICATE.device_id.in_(piece))):
+            found.setdefault(row.device_id, []).append(rows.certificate_of(row))
+    return found
+
+
+def revoked_entries(tx: Transaction, authority_id: str, shard: int) -> list[rows.RevokedEntry]:
+    """What one shard's CRL has to say, by serial; expired certificates too."""
+    query = (
+        sa.select(
+            _CERTIFICATE.serial,
+            _CERTIFICATE.revoked_at,
+            _CERTIFICATE.revocation_reason,
+            _CERTIFICATE.not_after,
+        )
+        .where(
+            _CERTIFICATE.authority_id == authority_id,
+            _CERTIFICATE.crl_shard == shard,
+            _CERTIFICATE.revoked_at.is_not(None),
+        )
+        .order_by(_CERTIFICATE.serial)
+    )
+    return [
+        rows.RevokedEntry(serial, revoked_at, RevocationReason(reason), not_after)
+        for serial, revoked_at, reason, not_after in tx.execute(query)
+    ]
+
+
+def count_certificates(tx: Transaction, tenant_id: str) -> rows.CertificateCounts:
+    """Totals of the tenant, in one snapshot; abandoned intents count as revoked, not as issued."""
+    authorities = sa.select(schema.authority.c.id).where(schema.authority.c.tenant_id == tenant_id)
+    kept = sa.select(sa.func.count()).where(_CERTIFICATE.tenant_id == tenant_id)
+    # By authority, and thus by the small index of revoked rows alone.
+    revoked = sa.select(sa.func.count()).where(
+        _CERTIFICATE.authority_id.in_(authorities), _CERTIFICATE.revoked_at.is_not(None)
+    )
+    abandoned = revoked.where(~_WAS_SIGNED)
+    intents = sa.select(sa.func.count()).where(_INTENT.authority_id.in_(authorities))
+    total, gone, never, planned = tx.execute(
+        sa.select(*(query.scalar_subquery() for query in (kept, revoked, abandoned, intents)))
+    ).one()
+    return rows.CertificateCounts(issued=total - never, revoked=gone, orphans=planned - total)

