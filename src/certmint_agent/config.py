@@ -16,7 +16,7 @@ out on use, since a router may mount them late.
     check_name = ""                              # SNI; "" for the first name that is no wildcard
     check_timeout_s = 20
     server_timeout_s = 30
-    owner_username = "jo@example.com"            # instead of the identity, or with it
+    owner_username = "maker/jo"                  # instead of the identity, or with it
     owner_password_file = "owner-password"
     device_serial_number = "RT-0001"             # needed with owner_username
 """

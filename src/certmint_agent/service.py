@@ -59,6 +59,10 @@ def check(address: tuple[str, int], name: str, leaf: x509.Certificate, timeout_s
     A server that has just been told to reload may be away or serve the old certificate for a
     moment, so it is asked again until `timeout_s` seconds have passed. Raises CheckFailed.
     """
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        raise CheckFailed(f"{name!r} cannot be sent as a server name: set check_name") from None
     wanted = leaf.public_bytes(Encoding.DER)
     deadline = time.monotonic() + timeout_s
     while True:

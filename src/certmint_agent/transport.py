@@ -83,7 +83,7 @@ class Transport:
                 f"{self.server} is not the server that ca_file vouches for: "
                 f"{problem.verify_message}"
             ) from None
-        except (OSError, http.client.HTTPException) as problem:
+        except (OSError, UnicodeError, http.client.HTTPException) as problem:
             raise Unreachable(f"{self.server} cannot be reached: {_reason(problem)}") from None
         finally:
             connection.close()

@@ -97,18 +97,16 @@ def test_sighup_reads_the_configuration_again(world, device, running_agent, even
     agent = running_agent()
     eventually(lambda: len(world.by_csr) == 1)
     path = device.toml(names=["other.example.com"])
-    good = path.read_text()
     agent.send_signal(signal.SIGHUP)
     eventually(lambda: len(world.by_csr) == 2)
     path.write_text("nonsense")
     agent.send_signal(signal.SIGHUP)
-    path_read = "the configuration stays as it was"
+    lines = [agent.stdout.readline() for _ in range(4)]
+    assert "the configuration was read again" in lines[1]
+    assert "the configuration stays as it was" in lines[3]
     agent.send_signal(signal.SIGTERM)
-    out, _ = agent.communicate(timeout=20)
+    agent.communicate(timeout=20)
     assert agent.returncode == 0
-    assert "the configuration was read again" in out
-    assert good != "nonsense"
-    assert path_read in out or "stopped" in out
 
 
 def test_run_survives_a_bad_server(world, device, running_agent) -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 import datetime as dt
 import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -175,7 +177,7 @@ def test_nobody_is_there(world, transport: Transport) -> None:
 
 
 def test_an_encrypted_identity_key_does_not_ask_for_a_passphrase(
-    world, transport: Transport, tmp_path: Path
+    world, device, transport: Transport, tmp_path: Path
 ) -> None:
     """No prompt ever blocks a device that nobody watches."""
     plain = (world.folder / "idevid.key").read_bytes()
@@ -191,6 +193,17 @@ def test_an_encrypted_identity_key_does_not_ask_for_a_passphrase(
     identity = (world.folder / "idevid.pem", locked)
     with pytest.raises(Misconfigured, match=r"locked\.key"):
         dataclasses.replace(transport, identity=identity).get(PATH)
+    # On a terminal, too, where OpenSSL would ask and wait.
+    on_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    words = ("-m", "certmint_agent", "renew", "--config", device.toml(identity_key=str(locked)))
+    done = subprocess.run(
+        [sys.executable, "-c", on_terminal, sys.executable, *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
 
 
 def test_tls_below_1_2_is_not_spoken(transport: Transport) -> None:
@@ -234,6 +247,15 @@ class TestLostClock:
         later.now = lambda: dt.datetime(year, 6, 1, tzinfo=dt.UTC)
         with pytest.raises(Unreachable):
             server.time_of(self.transport(later, clock_is_right=False))
+
+    def test_no_time_before_this_program_was_built_is_believed(self, world) -> None:
+        """An old recording of a server with its expired certificate leads nowhere."""
+        world.stop()
+        start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        world.start(start=start, end=start + dt.timedelta(days=300))
+        world.now = lambda: start + dt.timedelta(days=3)
+        with pytest.raises(Unreachable, match="no usable time"):
+            server.time_of(self.transport(world, clock_is_right=False))
 
     def test_another_ca_is_not_believed_even_then(self, later, tmp_path: Path) -> None:
         """Signatures and the host name are verified whatever the clock shows."""

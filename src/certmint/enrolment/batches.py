@@ -7,7 +7,7 @@ that every serial number leaves exactly once, with exactly one identity.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import serialization
@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from certmint.enrolment import chains
 from certmint.enrolment.authorities import profile_named
 from certmint.enrolment.issue import Gate, Outcome
+from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.enrolment.manufacturers import new_id
 from certmint.enrolment.packages import Package, PackageWriter
-from certmint.enrolment.renewal import make_key
 from certmint.enrolment.spool import Chunk, Spool
 from certmint.model.entities import Batch, Certificate, Device, Manufacturer, Product
 from certmint.model.errors import BadInput, CertmintError, Conflict, NotFound
@@ -56,7 +56,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Line:
-    """Where and how a batch is minted: the product's choices, and the time and chance to use."""
+    """Where and how a batch is minted: the product's choices, and the time and chance to use.
+
+    A service profile that accepts no factory-made keys (a public one never does) is left to the
+    device: it makes its own key at first boot, and leaves the factory with its identity alone.
+    """
 
     db: Database
     gate: Gate
@@ -67,6 +71,15 @@ class Line:
     station: str
     clock: Callable[[], dt.datetime]
     random_bytes: RandomBytes
+
+    @property
+    def certifies_service(self) -> bool:
+        return KeyOrigin.FACTORY in self.service.key_origins
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """What each device is certified under, here."""
+        return (self.identity, self.service) if self.certifies_service else (self.identity,)
 
 
 def open_line(
@@ -220,12 +233,7 @@ def _hold(line: Line, batch: Batch) -> None:
 
 def _make(device: Device) -> KeyedDevice:
     private = make_key(KeyKind.P256)
-    pkcs8 = private.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return KeyedDevice(device, public_key_of(private), pkcs8)
+    return KeyedDevice(device, public_key_of(private), pkcs8_of(private))
 
 
 def _reload(line: Line, waiting: Chunk) -> list[KeyedDevice]:
@@ -248,14 +256,14 @@ def _finish_chunk(
     missing = [
         (each, profile)
         for each in keyed
-        for profile in (line.identity, line.service)
+        for profile in line.profiles
         if (each.device.id, profile.purpose) not in held
     ]
     requests = [_request(line, batch, each, profile) for each, profile in missing]
     refused: dict[str, Refusal] = {}
 
     def along(tx: Transaction, issued: Sequence[Certificate]) -> None:
-        complete = _complete(keyed, held, issued)
+        complete = _complete(line, keyed, held, issued)
         writes.move_devices(
             tx, line.tenant.id, complete, DeviceState.EXPECTED, DeviceEvent.MINTED,
             by=f"station:{line.station}", at=line.clock(),
@@ -275,7 +283,7 @@ def _finish_chunk(
                 each.device.serial_number,
                 each.pkcs8,
                 held[each.device.id, Purpose.IDENTITY].der,
-                held[each.device.id, Purpose.SERVICE].der,
+                held[each.device.id, Purpose.SERVICE].der if line.certifies_service else b"",
             )
             for each in keyed
             if each.device.id not in refused
@@ -302,15 +310,16 @@ def _held_certificates(
 
 
 def _complete(
+    line: Line,
     keyed: Sequence[KeyedDevice],
-    held: dict[tuple[str, Purpose], Certificate],
+    held: Mapping[tuple[str, Purpose], Certificate],
     issued: Sequence[Certificate],
 ) -> list[str]:
     now_held = set(held) | {(each.device_id, each.purpose) for each in issued}
     return [
         each.device.id
         for each in keyed
-        if {(each.device.id, Purpose.IDENTITY), (each.device.id, Purpose.SERVICE)} <= now_held
+        if all((each.device.id, profile.purpose) in now_held for profile in line.profiles)
     ]
 
 

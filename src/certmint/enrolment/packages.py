@@ -39,7 +39,10 @@ class PackageFormat(StrEnum):
 
 @dataclass(frozen=True)
 class Package:
-    """One device's key and certificates. `key` is PKCS#8 in DER, not encrypted."""
+    """One device's key and certificates. `key` is PKCS#8 in DER, not encrypted.
+
+    `service` is empty for a device that gets its service certificate at first boot.
+    """
 
     serial_number: str
     key: bytes = field(repr=False)
@@ -86,25 +89,20 @@ class PackageWriter:
         draft.rename(final)
 
     def _files(self, package: Package) -> dict[str, bytes]:
+        held = [("identity", package.identity, self.identity_chain)]
+        if package.service:
+            held.append(("service", package.service, self.service_chain))
         if self.format is PackageFormat.PKCS12:
-            return {
-                "identity.p12": self._pkcs12(package, package.identity, self.identity_chain),
-                "service.p12": self._pkcs12(package, package.service, self.service_chain),
-            }
+            return {f"{name}.p12": self._pkcs12(package, leaf, chain) for name, leaf, chain in held}
         key = self._key(package)
         if self.format is PackageFormat.DER:
-            chain = "".join(map(pem, [*self.identity_chain, *self.service_chain]))
-            return {
-                "identity.der": package.identity,
-                "service.der": package.service,
-                "chain.pem": chain.encode(),
-                "key.der": key,
-            }
-        return {
-            "identity.pem": "".join(map(pem, [package.identity, *self.identity_chain])).encode(),
-            "service.pem": "".join(map(pem, [package.service, *self.service_chain])).encode(),
-            "key.pem": _key_pem(key, encrypted=self.cipher is not None),
+            chain = "".join(pem(link) for _, _, links in held for link in links)
+            files = {f"{name}.der": leaf for name, leaf, _ in held}
+            return files | {"chain.pem": chain.encode(), "key.der": key}
+        files = {
+            f"{name}.pem": "".join(map(pem, [leaf, *chain])).encode() for name, leaf, chain in held
         }
+        return files | {"key.pem": _key_pem(key, encrypted=self.cipher is not None)}
 
     def _key(self, package: Package) -> bytes:
         if self.cipher is None:

@@ -4,19 +4,18 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from certmint.enrolment import chains
 from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.issue import Along, Gate
+from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.model.cms import envelop
 from certmint.model.csr import CSR
 from certmint.model.entities import Certificate
 from certmint.model.errors import NotFound
 from certmint.model.evidence import Evidence
-from certmint.model.keys import KeyKind, KeyOrigin, PrivateKey, public_key_of
+from certmint.model.keys import KeyKind, KeyOrigin, public_key_of
 from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, HeldKey, Requester
 from certmint.model.serial import RandomBytes
@@ -84,13 +83,8 @@ def deliver_key(
     private = make_key(kind)
     key = HeldKey(public_key_of(private), KeyOrigin.KEY_MANAGEMENT)
     enrolled = _enrol(db, gate, target, key, asker, now)
-    pkcs8 = private.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
     envelope = envelop(
-        pkcs8,
+        pkcs8_of(private),
         identity.der,
         ephemeral=ec.generate_private_key,
         random_bytes=random_bytes,
@@ -98,25 +92,11 @@ def deliver_key(
     return Enrolled(enrolled.certificate, enrolled.chain, enrolled.renewal, envelope)
 
 
-def make_key(kind: KeyKind) -> PrivateKey:
-    """A new device key pair."""
-    if kind is KeyKind.P256:
-        return ec.generate_private_key(ec.SECP256R1())
-    if kind is KeyKind.P384:
-        return ec.generate_private_key(ec.SECP384R1())
-    return rsa.generate_private_key(65537, int(kind.value.removeprefix("rsa-")))
-
-
 def renewal_window(certificate: Certificate, target: DeviceView) -> Window:
     """When this device should replace this certificate."""
     return window(
         target.device.id, certificate.not_before, certificate.not_after, target.product.renew_at
     )
-
-
-def _curve_of(der: bytes) -> ec.EllipticCurve:
-    key = x509.load_der_x509_certificate(der).public_key()
-    return key.curve if isinstance(key, ec.EllipticCurvePublicKey) else ec.SECP256R1()
 
 
 def _enrol(

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from certmint.enrolment.packages import replace_file, sync_folder, write_file
+from certmint.model import der
 from certmint.model.errors import BadInput, Conflict
 from certmint.model.pbes2 import BatchCipher
 from certmint.model.serial import RandomBytes
+
+_CHECK = der.sequence()  # sealed in the spool, to notice another passphrase on resuming
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Spool:
         """The name under which this folder holds the batch's lease, the same after a crash."""
         path = self._folder / "station.json"
         if not path.exists():
-            known = {"batch": batch_id, "station": self._random(8).hex()}
+            check = base64.b64encode(self._seal(_CHECK)).decode()
+            known = {"batch": batch_id, "station": self._random(8).hex(), "check": check}
             replace_file(path, json.dumps(known).encode())
         known = json.loads(path.read_bytes())
         if known["batch"] != batch_id:
@@ -65,6 +69,12 @@ class Spool:
                 "batch-folder",
                 f"{self._folder.parent} belongs to batch {known['batch']}: choose another folder",
             )
+        sealed = base64.b64decode(known["check"])
+        if (sealed == _CHECK) != (self._cipher is None):
+            raise BadInput(
+                "passphrase-wrong", "the batch was begun with another choice of key encryption"
+            )
+        self._open(sealed)
         return str(known["station"])
 
     def put(self, first_line: int, keys: Sequence[tuple[str, bytes]]) -> Chunk:

@@ -44,7 +44,7 @@ def _publish_shard(
     entries = [
         (entry.serial, entry.revoked_at, entry.reason)
         for entry in revoked
-        if entry.not_after + CRL_LIFE > now
+        if entry.not_after > now - CRL_LIFE
     ]
     until = now + CRL_LIFE
     crl = build_crl(keys.of(authority), entries, shard, number, now, until)

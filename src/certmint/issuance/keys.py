@@ -38,13 +38,14 @@ def open_key(uri: str, secrets: Secrets, base: Path) -> PrivateKey:
     if uri.startswith("pkcs11:"):
         token = TokenURI.parse(uri)
         return open_token_key(token, lambda: secrets(f"pin:{token.token}"))
-    return _open_file(_path(uri, base), secrets("keys"), uri)
+    return _open_file(_path(uri, base), _passphrase(secrets), uri)
 
 
 def create_key(uri: str, kind: KeyKind, secrets: Secrets, base: Path) -> PublicKey:
     """Make a key pair at `uri` and give back its public half.
 
-    Raises Conflict `key-exists`, Misconfigured `key-uri`, Unavailable `key-store`.
+    Raises Conflict `key-exists`, Misconfigured `key-uri` or `key-passphrase`, Unavailable
+    `key-store`.
     """
     if uri.startswith("pkcs11:"):
         token = TokenURI.parse(uri)
@@ -58,17 +59,20 @@ def create_key(uri: str, kind: KeyKind, secrets: Secrets, base: Path) -> PublicK
     encrypted = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(secrets("keys")),
+        serialization.BestAvailableEncryption(_passphrase(secrets)),
     )
     try:
-        _write_new(path, encrypted)
-    except FileExistsError:
-        raise Conflict(
-            "key-exists", f"{uri} exists already, and a CA key is never overwritten: choose another"
-        ) from None
+        _write_new(path, encrypted, uri)
     except OSError as error:
         raise Unavailable("key-store", f"{uri} cannot be written: {error.strerror}") from None
     return public_key_of(key)
+
+
+def _passphrase(secrets: Secrets) -> bytes:
+    found = secrets("keys")
+    if not found:
+        raise Misconfigured("key-passphrase", "the secret 'keys' is empty: set a passphrase")
+    return found
 
 
 def _path(uri: str, base: Path) -> Path:
@@ -113,7 +117,7 @@ def _sane(key: ec.EllipticCurvePrivateKey, uri: str) -> ec.EllipticCurvePrivateK
     return key
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _write_new(path: Path, data: bytes, uri: str) -> None:
     """All of `data` at `path`, or nothing; never in the place of another file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
@@ -125,6 +129,10 @@ def _write_new(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         # If the power fails before this line, an encrypted file with a random name is left over.
         os.link(temporary, path)  # unlike a rename, this fails if the key exists
+    except FileExistsError:
+        raise Conflict(
+            "key-exists", f"{uri} exists already, and a CA key is never overwritten: choose another"
+        ) from None
     finally:
         temporary.unlink()
     for folder in (path.parent, path.parent.parent):  # the folder may be new as well

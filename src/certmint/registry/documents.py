@@ -17,11 +17,12 @@ from certmint.model.profile import Profile, Purpose, Trust
 from certmint.model.subject import DistinguishedName
 
 _MICROSECOND = dt.timedelta(microseconds=1)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical(value: object) -> str:
     """The one JSON text of a value. Raises TypeError or ValueError for what JSON cannot say."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def list_text(texts: Iterable[str]) -> str:

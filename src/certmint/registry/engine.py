@@ -125,6 +125,8 @@ class Database:
             raise failures.failure(failures.BUSY, self.name) from error
 
     def _explain(self, context: sa.engine.ExceptionContext) -> None:
+        if context.is_pre_ping:
+            return  # the pool replaces a connection that the server has ended
         error = failures.translate(context.original_exception, self.name)
         if error is not None:
             raise error  # SQLAlchemy lets it replace its own wrapper, whose text has the statement

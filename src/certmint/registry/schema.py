@@ -350,7 +350,8 @@ certificate = sa.Table(
     sa.Index(None, "tenant_id", "serial"),
     sa.Index(None, "tenant_id", "device_id", "serial"),
     sa.Index(None, "tenant_id", "not_after"),
-    sa.Index(None, "key_fingerprint"),
+    # None by key: keys are random, so that index would cost more than all others together, and
+    # `public_key` already leads from a key to the one device whose certificates may hold it.
     sa.Index(
         "ix_certificate_revoked",
         "authority_id",

@@ -63,6 +63,8 @@ class TSIGKey:
 def replace_records(server: Nameserver, zone: str, records: Sequence[Record], key: TSIGKey) -> None:
     """Make `records` the only ones of their name and type, in one atomic update.
 
+    An alias replaces everything at its name, and is replaced by anything else there.
+
     Raises Refused `dns-update-refused` when the server says no, Unavailable `dns-failed` when it
     does not answer.
     """
@@ -71,8 +73,13 @@ def replace_records(server: Nameserver, zone: str, records: Sequence[Record], ke
         key.name, key.secret, _ALGORITHMS[key.algorithm]
     )
     update = dns.update.UpdateMessage(zone, keyring=keyring)
-    for name, kind in {(record.name, record.kind) for record in records}:
-        update.delete(dns.name.from_text(name), kind)
+    for name, kind in sorted({(record.name, record.kind) for record in records}):
+        owner = dns.name.from_text(name)
+        if kind == "CNAME":
+            update.delete(owner)  # an alias stands alone at its name (RFC 1034 3.6.2)
+        else:
+            update.delete(owner, "CNAME")
+            update.delete(owner, kind)
     for record in records:
         data = dns.rdata.from_text(
             dns.rdataclass.IN, dns.rdatatype.from_text(record.kind), record.value

@@ -1,6 +1,5 @@
 """`certmint batch`: factory runs."""
 
-import hashlib
 import signal
 import sys
 import threading
@@ -24,9 +23,6 @@ from certmint.app.cli.common import (
 from certmint.app.wiring import Installation
 from certmint.model.entities import Batch, Manufacturer
 from certmint.model.errors import BadInput, Refused
-from certmint.model.states import BatchState, DeviceState
-
-RESULT_FILE = "result.csv"
 
 
 @click.group()
@@ -133,44 +129,15 @@ def _mint(
     *,
     as_json: bool,
 ) -> None:
-    from certmint.enrolment import batches, packages, results, spool
-    from certmint.model.pbes2 import batch_cipher
-    from certmint.registry import reads
+    from certmint.enrolment.minting import RESULT_FILE, mint_into
+    from certmint.enrolment.packages import PackageFormat
 
-    if wanted.state is BatchState.FINISHED:
-        raise Refused("batch-finished", f"batch {wanted.id} is finished; nothing is left to mint")
-    # The salt follows from the batch, so that a resumed run derives the same key; no two batches
-    # share one.
-    salt = hashlib.sha256(wanted.id.encode()).digest()[:16]
-    cipher = batch_cipher(passphrase, salt) if passphrase else None
-    waiting = spool.Spool(out, wanted.id, cipher, here.random_bytes)
-    with here.db.read() as tx:
-        counts = reads.count_devices_by_state(tx, tenant.id, wanted.id)
-    minted = wanted.size - counts.get(DeviceState.EXPECTED, 0)
-    batches.refuse_other_folder(waiting.begun, minted)
-    line = batches.open_line(
-        here.db, here.gate, tenant, wanted,
-        station=waiting.station, clock=here.clock, random_bytes=here.random_bytes,
-    )  # fmt: skip
-    writer = packages.PackageWriter(
-        folder=out,
-        format=packages.PackageFormat(package_format),
-        identity_chain=batches.chain_of(here.db, tenant, line.product.identity_authority_id),
-        service_chain=batches.chain_of(here.db, tenant, line.product.service_authority_id),
-        random_bytes=here.random_bytes,
-        cipher=cipher,
-        passphrase=passphrase,
-    )
     hint = f"certmint batch resume {wanted.id} --out {out}"
-    with _progress(wanted, minted, hint) as advance:
-        refused = batches.mint(line, wanted, writer, waiting, advance)
-    running = batches.batch_of(here.db, tenant, wanted.id)
-    result = results.signed_result(line, running, refused)
-    packages.replace_file(out / RESULT_FILE, result.document)
-    packages.replace_file(out / f"{RESULT_FILE}.p7s", result.signature)
-    if not refused:
-        batches.finish(line, running)
-    waiting.close()
+    with _progress(wanted, hint) as advance:
+        refused = mint_into(
+            here.db, here.gate, tenant, wanted, out, PackageFormat(package_format), passphrase,
+            clock=here.clock, random_bytes=here.random_bytes, progress=advance,
+        )  # fmt: skip
     print_item(
         {"batch": wanted.id, "devices": wanted.size, "minted": wanted.size - len(refused),
          "refused": len(refused), "packages": str(out), "result": str(out / RESULT_FILE)},
@@ -186,7 +153,7 @@ def _mint(
 
 
 @contextmanager
-def _progress(wanted: Batch, minted: int, hint: str) -> Iterator[Callable[[int], None]]:
+def _progress(wanted: Batch, hint: str) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, plain lines elsewhere; Ctrl-C stops between two chunks."""
     stopped = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
@@ -206,7 +173,7 @@ def _progress(wanted: Batch, minted: int, hint: str) -> Iterator[Callable[[int],
                 *Progress.get_default_columns()[:2], "{task.completed}/{task.total}",
                 TimeRemainingColumn(), console=console,
             ) as bar:  # fmt: skip
-                task = bar.add_task("minting", total=wanted.size, completed=minted)
+                task = bar.add_task("minting", total=wanted.size)
 
                 def advance(count: int) -> None:
                     bar.advance(task, count)
@@ -214,7 +181,7 @@ def _progress(wanted: Batch, minted: int, hint: str) -> Iterator[Callable[[int],
 
                 yield advance
         else:
-            done = minted
+            done = 0
 
             def report(count: int) -> None:
                 nonlocal done

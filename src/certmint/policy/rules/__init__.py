@@ -3,11 +3,13 @@
 from certmint.policy.rules import authority, devices, evidence, keys, lifetime, names
 from certmint.policy.rules.rule import Rule
 
+# Who asks, then with which key, for which names, of whom, for how long.
 RULES: tuple[Rule, ...] = (
-    *authority.RULES,
+    authority.TENANT,
     *devices.RULES,
     *evidence.RULES,
     *keys.RULES,
     *names.RULES,
+    *authority.RULES,
     *lifetime.RULES,
 )

@@ -91,9 +91,13 @@ def _no_transparency(request: CertificateRequest, facts: Facts, _: dt.datetime) 
     return None
 
 
+TENANT = Rule(
+    "tenant-mismatch",
+    "ours: nothing crosses tenants",
+    "Everything in a request belongs to one manufacturer.",
+    _other_tenant,
+)
 RULES = (
-    Rule("tenant-mismatch", "ours: nothing crosses tenants",
-         "Everything in a request belongs to one manufacturer.", _other_tenant),
     Rule("authority-inactive", "RFC 5280 6.1.3",
          "The authority is active and valid now.", _inactive),
     Rule("authority-purpose", "RFC 5280 4.2.1.9",

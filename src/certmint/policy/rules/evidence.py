@@ -76,7 +76,7 @@ def _early(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str |
 
 def _expired(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str | None:
     shown = _holding(request, facts)
-    if shown is not None and now > shown.not_after + request.profile.grace:
+    if shown is not None and now - request.profile.grace > shown.not_after:
         return (
             f"the client certificate expired at {shown.not_after.isoformat()}, and profile "
             f"{request.profile.name!r} gives {request.profile.grace.days} days of grace"

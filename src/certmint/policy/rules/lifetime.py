@@ -58,14 +58,17 @@ def validity(
     The lifetime is the shortest of what was asked, the profile's, and (public) the calendar's;
     a certificate never outlives its issuer, so near the issuer's end it is cut short.
     """
-    not_before = (now - request.profile.backdate).replace(microsecond=0)
+    limits = [wanted for wanted in (request.lifetime, request.profile.lifetime) if wanted]
+    if request.profile.trust is Trust.PUBLIC:
+        limits.append(calendar.limit_on(calendar.PUBLIC_VALIDITY, now) - calendar.DAY)
+    backdate = request.profile.backdate
+    if limits:
+        backdate = min(backdate, min(limits) / 10)  # a short life must not be over at birth
+    not_before = (now - backdate).replace(microsecond=0)
     end = facts.authority.not_after
     start = facts.authority.not_before
     if start is not None:
         not_before = max(not_before, start)
-    limits = [wanted for wanted in (request.lifetime, request.profile.lifetime) if wanted]
-    if request.profile.trust is Trust.PUBLIC:
-        limits.append(calendar.limit_on(calendar.PUBLIC_VALIDITY, now) - calendar.DAY)
     not_after = calendar.last_second(not_before, min(limits)) if limits else NO_EXPIRY
     return not_before, min(not_after, end) if end is not None else not_after
 

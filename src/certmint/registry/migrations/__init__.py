@@ -12,10 +12,22 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from certmint.model.errors import Misconfigured
+
 
 def upgrade(tx: Connection) -> None:
-    """Apply every revision that the database lacks, inside the caller's transaction."""
+    """Apply every revision that the database lacks, inside the caller's transaction.
+
+    Raises Misconfigured `database-newer` for a schema that this version does not know.
+    """
     config = _config()
+    present = revision(tx)
+    known = {each.revision for each in ScriptDirectory.from_config(config).walk_revisions()}
+    if present is not None and present not in known:
+        raise Misconfigured(
+            "database-newer",
+            f"the database has revision {present} of a newer certmint: install that version",
+        )
     config.attributes["connection"] = tx
     command.upgrade(config, "head")
 

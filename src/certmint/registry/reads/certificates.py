@@ -56,6 +56,13 @@ def orphan_intents(
     return [rows.intent_of(row) for row in tx.execute(query)]
 
 
+def issuance(tx: Transaction, tenant_id: str, serial: Serial) -> rows.Intent | None:
+    """What was written down before a certificate was signed: who asked, with which evidence."""
+    query = sa.select(schema.intent).where(_INTENT.tenant_id == tenant_id, _INTENT.serial == serial)
+    row = tx.execute(query.order_by(_INTENT.authority_id).limit(1)).one_or_none()
+    return None if row is None else rows.intent_of(row)
+
+
 def certificate(
     tx: Transaction, tenant_id: str, serial: Serial, authority_id: str | None = None
 ) -> Certificate | None:
@@ -137,9 +144,19 @@ def latest_certificate(
 
 def certificates_with_key(tx: Transaction, tenant_id: str, fingerprint: str) -> list[Certificate]:
     """The tenant's certificates for one public key, by serial."""
+    key = key_records(tx, [fingerprint]).get(fingerprint)
+    if key is None or key.tenant_id != tenant_id:
+        return []
+    # A key belongs to one device for ever, so these are among that device's few certificates.
     query = (
         sa.select(schema.certificate)
-        .where(_CERTIFICATE.tenant_id == tenant_id, _CERTIFICATE.key_fingerprint == fingerprint)
+        .where(
+            _CERTIFICATE.tenant_id == tenant_id,
+            _CERTIFICATE.device_id.is_(None)
+            if key.device_id is None
+            else _CERTIFICATE.device_id == key.device_id,
+            _CERTIFICATE.key_fingerprint == fingerprint,
+        )
         .order_by(_CERTIFICATE.serial)
     )
     return [rows.certificate_of(row) for row in tx.execute(query)]

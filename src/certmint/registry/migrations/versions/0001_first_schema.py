@@ -433,7 +433,6 @@ def _certificate() -> None:
         ),
         sa.PrimaryKeyConstraint("authority_id", "serial", name=op.f("pk_certificate")),
     )
-    op.create_index(op.f("ix_certificate_key_fingerprint"), "certificate", ["key_fingerprint"])
     op.create_index(
         "ix_certificate_revoked",
         "certificate",

@@ -1,0 +1,280 @@
+"""Nothing crosses tenants; and no read of one tenant walks through the rows of all."""
+
+import dataclasses
+import datetime as dt
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from certmint.model.entities import Manufacturer, RevocationReason
+from certmint.model.errors import CertmintError
+from certmint.model.profile import SERVICE, Purpose
+from certmint.model.states import (
+    BatchEvent,
+    BatchState,
+    DeviceEvent,
+    DeviceState,
+)
+from certmint.model.subject import DistinguishedName
+from certmint.registry import reads, schema, writes
+from certmint.registry.engine import Database
+
+NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
+NOTHING: tuple[object, ...] = (None, [], {}, (), reads.CertificateCounts(0, 0, 0))
+
+
+@dataclasses.dataclass
+class Things:
+    """One of everything that the manufacturer under test has."""
+
+    maker: Any
+    operator: Any
+    validation: Any
+    owner: Any
+    device: Any
+    certificate: Any
+
+
+@pytest.fixture
+def things(maker) -> Things:
+    operator, validation, owner = (
+        maker.new_operator(), maker.new_validation(), maker.new_owner(),
+    )  # fmt: skip
+    maker.write(writes.add_operator, operator, "hash")
+    maker.write(writes.add_domain_validation, validation)
+    maker.db.write(
+        lambda tx: writes.mark_domain_verified(tx, maker.id, validation.id, NOW, "seen", by="x")
+    )
+    maker.write(writes.add_owner, owner, "argon2")
+    maker.write(writes.add_profile, maker.id, SERVICE)
+    (device,) = maker.devices(1)
+    return Things(maker, operator, validation, owner, device, maker.issue(device))
+
+
+@pytest.fixture
+def stranger(db: Database, things: Things) -> str:
+    """A manufacturer with nothing, who knows every id and name of the other one."""
+    made = Manufacturer("m-stranger", "stranger", DistinguishedName(), NOW)
+    db.write(lambda tx: writes.add_manufacturer(tx, made, by="x", at=NOW))
+    return made.id
+
+
+# Every read that takes a tenant: asked for this tenant, for the things of `maker`.
+Read = Callable[[reads.Transaction, str, Things], object]
+READS: dict[str, Read] = {
+    "operators": lambda tx, t, _: reads.operators(tx, t),
+    "domain_validation": lambda tx, t, x: reads.domain_validation(tx, t, x.validation.id),
+    "domain_validations": lambda tx, t, x: reads.domain_validations(tx, t, x.validation.domain),
+    "verified_domains": lambda tx, t, _: reads.verified_domains(tx, t),
+    "authority": lambda tx, t, x: reads.authority(tx, t, x.maker.authority.id),
+    "authority_by_name": lambda tx, t, x: reads.authority_by_name(tx, t, x.maker.authority.name),
+    "authorities": lambda tx, t, _: reads.authorities(tx, t),
+    "profile": lambda tx, t, _: reads.profile(tx, t, "service"),
+    "profiles": lambda tx, t, _: reads.profiles(tx, t),
+    "product": lambda tx, t, x: reads.product(tx, t, x.maker.product.id),
+    "product_by_name": lambda tx, t, x: reads.product_by_name(tx, t, x.maker.product.name),
+    "products": lambda tx, t, _: reads.products(tx, t, after="a"),
+    "device": lambda tx, t, x: reads.device(tx, t, x.device.id),
+    "device_by_serial_number": lambda tx, t, x: reads.device_by_serial_number(
+        tx, t, x.device.serial_number
+    ),
+    "devices": lambda tx, t, x: reads.devices(tx, t, after="A", state=x.device.state),
+    "devices_by_id": lambda tx, t, x: reads.devices_by_id(tx, t, [x.device.id]),
+    "batch_devices": lambda tx, t, x: reads.batch_devices(tx, t, x.maker.batch.id),
+    "count_devices_by_state": lambda tx, t, x: reads.count_devices_by_state(
+        tx, t, x.maker.batch.id
+    ),
+    "batch": lambda tx, t, x: reads.batch(tx, t, x.maker.batch.id),
+    "batch_by_manifest": lambda tx, t, x: reads.batch_by_manifest(
+        tx, t, x.maker.product.id, x.maker.batch.manifest_hash
+    ),
+    "batches": lambda tx, t, _: reads.batches(tx, t, after="a"),
+    "owner": lambda tx, t, x: reads.owner(tx, t, x.owner.id),
+    "owner_credentials": lambda tx, t, x: reads.owner_credentials(tx, t, x.owner.username),
+    "certificate": lambda tx, t, x: reads.certificate(
+        tx, t, x.certificate.serial, x.maker.authority.id
+    ),
+    "certificates": lambda tx, t, x: reads.certificates(tx, t, device_id=x.device.id, after="0"),
+    "latest_certificate": lambda tx, t, x: reads.latest_certificate(
+        tx, t, x.device.id, Purpose.SERVICE
+    ),
+    "certificates_with_key": lambda tx, t, x: reads.certificates_with_key(
+        tx, t, x.certificate.key_fingerprint
+    ),
+    "count_certificates": lambda tx, t, _: reads.count_certificates(tx, t),
+    "batch_certificates": lambda tx, t, x: reads.batch_certificates(tx, t, [x.device.id]),
+    "audit_events": lambda tx, t, _: reads.audit_events(tx, t, 1),
+}
+
+# Every write that takes a tenant, aimed at the things of `maker`.
+Write = Callable[[reads.Transaction, str, Things], object]
+WHO = {"by": "eve", "at": NOW}
+WRITES: dict[str, Write] = {
+    "set_operator_disabled": lambda tx, t, x: writes.set_operator_disabled(
+        tx, t, x.operator.id, True, **WHO
+    ),
+    "mark_domain_verified": lambda tx, t, x: writes.mark_domain_verified(
+        tx, t, x.validation.id, NOW, "claimed", by="eve"
+    ),
+    "certify_authority": lambda tx, t, x: writes.certify_authority(
+        tx, t, "ca-alpha-pending", x.maker.serial(), b"mine", NOW, NOW, **WHO
+    ),
+    "retire_authority": lambda tx, t, x: writes.retire_authority(
+        tx, t, x.maker.authority.id, **WHO
+    ),
+    "move_device": lambda tx, t, x: writes.move_device(
+        tx, t, x.device.id, DeviceState.EXPECTED, DeviceEvent.RETIRED, **WHO
+    ),
+    "move_devices": lambda tx, t, x: writes.move_devices(
+        tx, t, [x.device.id], DeviceState.EXPECTED, DeviceEvent.RETIRED, **WHO
+    ),
+    "set_device_owner": lambda tx, t, x: writes.set_device_owner(
+        tx, t, x.device.id, x.owner.id, None, **WHO
+    ),
+    "move_batch": lambda tx, t, x: writes.move_batch(
+        tx, t, x.maker.batch.id, BatchState.DRAFT, BatchEvent.STARTED, **WHO
+    ),
+    "revoke_certificate": lambda tx, t, x: writes.revoke_certificate(
+        tx, t, x.maker.authority.id, x.certificate.serial, RevocationReason.SUPERSEDED, **WHO
+    ),
+    "add_profile": lambda tx, t, _: writes.add_profile(tx, t, SERVICE, **WHO),
+}
+
+
+def with_tenant(room: object) -> set[str]:
+    """The functions of a room that take a tenant's id."""
+    names = room.__all__
+    return {
+        name
+        for name in names
+        if inspect.isfunction(getattr(room, name))
+        and "tenant_id" in inspect.signature(getattr(room, name)).parameters
+    }
+
+
+def test_every_function_with_a_tenant_is_tried_here() -> None:
+    """A new read or write of tenant data cannot be forgotten below."""
+    assert set(READS) == with_tenant(reads)
+    assert set(WRITES) == with_tenant(writes)
+
+
+def test_a_stranger_reads_nothing(db: Database, things: Things, stranger: str) -> None:
+    """Knowing every id of another manufacturer shows not one of its rows."""
+    for name, read in READS.items():
+        with db.read() as tx:
+            assert read(tx, things.maker.id, things) not in NOTHING, name
+            assert read(tx, stranger, things) in NOTHING, name
+
+
+def test_a_stranger_changes_nothing(db: Database, things: Things, stranger: str) -> None:
+    """Knowing every id of another manufacturer changes not one of its rows."""
+    things.maker.write(writes.add_authority, things.maker.pending_authority("pending"))
+    before = everything_of(db, things.maker.id)
+    for write in WRITES.values():
+        try:
+            outcome = db.write(lambda tx, w=write: w(tx, stranger, things))
+        except CertmintError:
+            continue
+        assert not outcome
+
+    assert everything_of(db, things.maker.id) == before
+
+
+def everything_of(db: Database, tenant_id: str) -> dict[str, object]:
+    with db.read() as tx:
+        return {
+            table.name: tx.execute(sa.select(table).where(table.c.tenant_id == tenant_id)).all()
+            for table in schema.metadata.sorted_tables
+            if "tenant_id" in table.c
+        }
+
+
+def test_rows_of_two_tenants_cannot_refer_to_each_other(
+    db: Database, things: Things, rival
+) -> None:
+    """Products, batches, devices and intents name only what their own manufacturer has."""
+    maker = things.maker
+    own_authority = rival.active_authority("own")
+    foreign = dict.fromkeys(("identity_authority_id", "service_authority_id"), own_authority.id)
+    attempts = [
+        (writes.add_product, dataclasses.replace(maker.product, id="x", name="x", **foreign)),
+        (
+            writes.add_batch,
+            dataclasses.replace(maker.batch, id="x", manifest_hash="x", product_id="prd-own"),
+        ),
+        (writes.add_devices, maker.new_devices(1, owner_id="own-of-rival")),
+        (writes.add_devices, maker.new_devices(1, batch_id="bat-of-rival")),
+    ]
+    rival.write(writes.add_product, dataclasses.replace(rival.product, id="prd-own", name="own"))
+    rival.write(writes.add_owner, rival.new_owner("of-rival"), "argon2")
+    for write, entity in attempts:
+        with pytest.raises(CertmintError) as refusal:
+            maker.write(write, entity)
+        assert refusal.value.code == "reference-unknown"
+    for changes in ({"authority_id": own_authority.id}, {"device_id": "dev-of-rival"}):
+        with pytest.raises(CertmintError) as refusal:
+            maker.record(maker.intent(**changes))
+        assert refusal.value.code == "reference-unknown"
+
+
+# Other reads that answer while clients wait; they serve every tenant.
+FLEET_WIDE: dict[str, Read] = {
+    "manufacturer_by_slug": lambda tx, _, x: reads.manufacturer_by_slug(tx, x.maker.slug),
+    "operator_by_token": lambda tx, *_: reads.operator_by_token(tx, "hash"),
+    "authority_for_status": lambda tx, _, x: reads.authority_for_status(tx, x.maker.authority.id),
+    "authority_by_key_id": lambda tx, _, x: reads.authority_by_key_id(
+        tx, x.maker.authority.key.key_id.hex()
+    ),
+    "key_records": lambda tx, _, x: reads.key_records(tx, [x.certificate.key_fingerprint]),
+    "presented_certificate": lambda tx, _, x: reads.presented_certificate(
+        tx, x.maker.authority.id, x.certificate.serial
+    ),
+    "certificate_status": lambda tx, _, x: reads.certificate_status(
+        tx, x.maker.authority.id, x.certificate.serial
+    ),
+    "revoked_entries": lambda tx, _, x: reads.revoked_entries(tx, x.maker.authority.id, 0),
+    "orphan_intents": lambda tx, *_: reads.orphan_intents(tx, NOW, 10, since=NOW),
+    "latest_crl": lambda tx, _, x: reads.latest_crl(tx, x.maker.authority.id, 0),
+}
+
+
+@contextmanager
+def statements_of(db: Database) -> Iterator[list[tuple[str, Any]]]:
+    seen: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if statement.startswith("SELECT"):
+            seen.append((statement, parameters))
+
+    sa.event.listen(db._reader, "before_cursor_execute", note)
+    yield seen
+    sa.event.remove(db._reader, "before_cursor_execute", note)
+
+
+def test_no_read_walks_through_a_whole_table(sqlite_db: Database, make_tenant) -> None:
+    """With a million devices every read is still a search in an index."""
+    maker = make_tenant(sqlite_db, "alpha")
+    (device,) = maker.devices(1)
+    things = Things(
+        maker, maker.new_operator(), maker.new_validation(), maker.new_owner(), device,
+        maker.issue(device),
+    )  # fmt: skip
+    walked = []
+    for name, read in (READS | FLEET_WIDE).items():
+        with sqlite_db.read() as tx:
+            with statements_of(sqlite_db) as seen:
+                read(tx, maker.id, things)
+            assert seen, name
+            for statement, parameters in seen:
+                plan = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                walked += [(name, step.detail) for step in plan if is_walk(step.detail)]
+
+    assert walked == []
+
+
+def is_walk(step: str) -> bool:
+    return step.startswith("SCAN ") and step != "SCAN CONSTANT ROW"
