@@ -36,7 +36,7 @@ from certmint.model.serial import Serial, new_serial
 from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, schema, writes
-from certmint.registry.engine import Database, open_database
+from certmint.registry.engine import Database, Transaction, open_database
 from certmint.registry.rows import Intent
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=dt.UTC)
@@ -54,13 +54,22 @@ class Tenant:
         subject = DistinguishedName.of(C="US", O=f"{slug}, Routers \\ Sons")
         self.manufacturer = Manufacturer(f"m-{slug}", slug, subject, NOW)
         self.id = self.manufacturer.id
-        db.write(lambda tx: writes.add_manufacturer(tx, self.manufacturer, by="test", at=NOW))
+        self._open: Transaction | None = None
+        db.write(self._settle)
+
+    def _settle(self, tx: Transaction) -> None:
+        # All in one commit: most tests start with it.
+        self._open = tx
+        self.write(writes.add_manufacturer, self.manufacturer)
         self.authority = self.active_authority("service")
         self.product = self.new_product("router")
         self.batch = self.new_batch("manifest-1")
+        self._open = None
 
     def write(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """One write by "test" at NOW in a transaction of its own."""
+        """One write by "test" at NOW, in a transaction of its own."""
+        if self._open is not None:
+            return work(self._open, *args, by="test", at=NOW, **named)
         return self.db.write(lambda tx: work(tx, *args, by="test", at=NOW, **named))
 
     def pending_authority(self, name: str, **changes: Any) -> Authority:

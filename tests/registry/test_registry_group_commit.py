@@ -3,6 +3,7 @@
 import concurrent.futures
 import datetime as dt
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -193,6 +194,34 @@ def test_ctrl_c_reaches_its_thread_and_the_others_go_on(db: Database, maker) -> 
 
     with pytest.raises(KeyboardInterrupt):
         db.write(interrupted)
+
+    assert db.write(lambda tx: add_operator(tx, maker, 2)) == 2
+    with db.read() as tx:
+        assert [each.name for each in reads.operators(tx, maker.id)] == ["n2"]
+
+
+def test_ctrl_c_while_waiting_leaves_the_queue(db: Database, maker) -> None:
+    """Whoever gives up before its turn writes nothing, and the lead passes to somebody else."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold_up(tx: reads.Transaction) -> None:
+        entered.set()
+        assert go_on.wait(10)
+
+    def interrupt() -> None:
+        while len(db._group._queue) < 1:
+            time.sleep(0.001)
+        time.sleep(0.02)  # until the main thread sleeps in its wait
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(db.write, hold_up)
+        assert entered.wait(10)
+        pool.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            db.write(lambda tx: add_operator(tx, maker, 1))
+        go_on.set()
+        first.result()
 
     assert db.write(lambda tx: add_operator(tx, maker, 2)) == 2
     with db.read() as tx:

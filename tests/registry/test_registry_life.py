@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -186,15 +185,16 @@ class Life(RuleBasedStateMachine):
             assert audit.verify(tx).broken_at is None
 
 
-@pytest.mark.filterwarnings("ignore:.*consumes.*")
 def test_the_life_of_certificates(sqlite_template: Path, make_tenant) -> None:
     """Whatever is done to certificates in whatever order, the registry and the model agree."""
-    machine = type(
-        "Life", (Life,), {"template": sqlite_template, "make_tenant": staticmethod(make_tenant)}
-    )
+
+    class Here(Life):
+        template = sqlite_template
+
+    Here.make_tenant = staticmethod(make_tenant)
 
     run_state_machine_as_test(
-        machine,
+        Here,
         settings=settings(
             max_examples=20,
             stateful_step_count=25,

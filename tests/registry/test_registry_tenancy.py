@@ -20,7 +20,7 @@ from certmint.model.states import (
     DeviceState,
 )
 from certmint.model.subject import DistinguishedName
-from certmint.registry import reads, schema, writes
+from certmint.registry import audit, reads, schema, writes
 from certmint.registry.engine import Database
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
@@ -57,10 +57,14 @@ def things(maker) -> Things:
 
 @pytest.fixture
 def stranger(db: Database, things: Things) -> str:
-    """A manufacturer with nothing, who knows every id and name of the other one."""
+    """A manufacturer with nothing of its own, who knows every id and name of the other one."""
     made = Manufacturer("m-stranger", "stranger", DistinguishedName(), NOW)
     db.write(lambda tx: writes.add_manufacturer(tx, made, by="x", at=NOW))
     return made.id
+
+
+def own_events(events: list[audit.Entry]) -> list[audit.Entry]:
+    return [event for event in events if event.action != "manufacturer.added"]
 
 
 # Every read that takes a tenant: asked for this tenant, for the things of `maker`.
@@ -95,6 +99,7 @@ READS: dict[str, Read] = {
     "batches": lambda tx, t, _: reads.batches(tx, t, after="a"),
     "owner": lambda tx, t, x: reads.owner(tx, t, x.owner.id),
     "owner_credentials": lambda tx, t, x: reads.owner_credentials(tx, t, x.owner.username),
+    "issuance": lambda tx, t, x: reads.issuance(tx, t, x.certificate.serial),
     "certificate": lambda tx, t, x: reads.certificate(
         tx, t, x.certificate.serial, x.maker.authority.id
     ),
@@ -107,7 +112,7 @@ READS: dict[str, Read] = {
     ),
     "count_certificates": lambda tx, t, _: reads.count_certificates(tx, t),
     "batch_certificates": lambda tx, t, x: reads.batch_certificates(tx, t, [x.device.id]),
-    "audit_events": lambda tx, t, _: reads.audit_events(tx, t, 1),
+    "audit_events": lambda tx, t, _: own_events(reads.audit_events(tx, t)),
 }
 
 # Every write that takes a tenant, aimed at the things of `maker`.
@@ -209,7 +214,9 @@ def test_rows_of_two_tenants_cannot_refer_to_each_other(
         (writes.add_devices, maker.new_devices(1, owner_id="own-of-rival")),
         (writes.add_devices, maker.new_devices(1, batch_id="bat-of-rival")),
     ]
-    rival.write(writes.add_product, dataclasses.replace(rival.product, id="prd-own", name="own"))
+    rival.new_product("of-rival")
+    rival.new_batch("of-rival")
+    rival.write(writes.add_devices, rival.new_devices(1, id="dev-of-rival"))
     rival.write(writes.add_owner, rival.new_owner("of-rival"), "argon2")
     for write, entity in attempts:
         with pytest.raises(CertmintError) as refusal:

@@ -1,4 +1,4 @@
-"""Clients of the demo that are not certmint: verifiers, a browser's TLS, openssl, an HTTP caller."""
+"""The demo's clients, which are not certmint: verifiers, a browser's TLS, openssl, HTTP."""
 
 import base64
 import datetime as dt

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -121,21 +122,39 @@ def first_boot(world: World) -> list[Router]:
     fresh = flash(world, world.folder / "packages", "R000001")
     for name in (NAME, fresh.own_name):
         seen = fresh.visit(name)
-        say.proved(f"https://{name}/ opens with the factory certificate; trusted: the root only", seen.ok)  # fmt: skip
+        say.proved(
+            f"https://{name}/ opens with the factory certificate; trusted: the root only", seen.ok
+        )
     boxed = flash(world, world.folder / "warehouse-W", "W000001")
     seen = boxed.visit(NAME)
-    say.proved(f"a router from the warehouse: refused by the client ({seen.detail})", "expired" in seen.detail)  # fmt: skip
+    say.proved(
+        f"a router from the warehouse: refused by the client ({seen.detail})",
+        "expired" in seen.detail,
+    )
     boxed.agent("enrol")
-    say.proved("2.1: its agent makes a new key and a CSR, is certified, and the page opens again", boxed.visit(NAME).ok)  # fmt: skip
+    say.proved(
+        "2.1: its agent makes a new key and a CSR, is certified, and the page opens again",
+        boxed.visit(NAME).ok,
+    )
     kept = flash(world, world.folder / "warehouse-W", "W000002")
     kept.agent("enrol", "--key-from-server")
-    say.proved("2.2: another gets a key made by key management, encrypted to it; its page opens", kept.visit(NAME).ok)  # fmt: skip
+    say.proved(
+        "2.2: another gets a key made by key management, encrypted to it; its page opens",
+        kept.visit(NAME).ok,
+    )
     _only_that_device(world, kept, fresh)
     public = flash(world, world.folder / "warehouse-P", "P000001", boot=False)
     status, problem = clients.call(
-        world.https, "/api/v1/device/keys", world.trust, identity=public.identity, body={"kind": "ec-p256"}
-    )  # fmt: skip
-    say.proved(f"a key made for a public profile is refused: {status} {problem.get('code')}", problem.get("code") == "key-origin")  # fmt: skip
+        world.https,
+        "/api/v1/device/keys",
+        world.trust,
+        identity=public.identity,
+        body={"kind": "ec-p256"},
+    )
+    say.proved(
+        f"a key made for a public profile is refused: {status} {problem.get('code')}",
+        problem.get("code") == "key-origin",
+    )
     return [fresh, boxed, kept]
 
 
@@ -144,18 +163,36 @@ def _only_that_device(world: World, mine: Router, other: Router) -> None:
         world.say.absent("openssl", "openssl cms -decrypt of the delivered key")
         return
     _, answer = clients.call(
-        world.https, "/api/v1/device/keys", world.trust, identity=mine.identity, body={"kind": "ec-p256"}
-    )  # fmt: skip
+        world.https,
+        "/api/v1/device/keys",
+        world.trust,
+        identity=mine.identity,
+        body={"kind": "ec-p256"},
+    )
     envelope = mine.folder / "envelope.der"
     envelope.write_bytes(base64.b64decode(str(answer.get("encrypted_key", ""))))
     opened = [
         clients.openssl(
-            "cms", "-decrypt", "-inform", "DER", "-in", str(envelope), "-inkey", str(each.identity[1]),
-            "-recip", str(mine.identity[0]), "-out", str(each.folder / "delivered.key"),
-        ).returncode == 0
+            "cms",
+            "-decrypt",
+            "-inform",
+            "DER",
+            "-in",
+            str(envelope),
+            "-inkey",
+            str(each.identity[1]),
+            "-recip",
+            str(mine.identity[0]),
+            "-out",
+            str(each.folder / "delivered.key"),
+        ).returncode
+        == 0
         for each in (mine, other)
-    ]  # fmt: skip
-    world.say.proved("openssl cms opens the envelope with that router's key, and with no other", opened == [True, False])  # fmt: skip
+    ]
+    world.say.proved(
+        "openssl cms opens the envelope with that router's key, and with no other",
+        opened == [True, False],
+    )
 
 
 def who_asks(world: World, routers: list[Router]) -> None:
@@ -168,13 +205,21 @@ def who_asks(world: World, routers: list[Router]) -> None:
     status, answer = clients.call(
         world.https, path, world.trust, identity=router.identity, body=body
     )
-    say.proved(f"the device, by its identity certificate over mTLS: {_evidence(world, answer)}", status == 201)  # fmt: skip
+    say.proved(
+        f"the device, by its identity certificate over mTLS: {_evidence(world, answer)}",
+        status == 201,
+    )
     status, answer = clients.call(world.https, path, world.trust, body=body)
     say.proved(f"nobody: {status} {answer['code']}", status == 401)
     devices.add_owner(
-        here.db, world.maker, OWNER, PASSWORD,
-        by=OPERATOR, now=here.clock(), random_bytes=here.random_bytes,
-    )  # fmt: skip
+        here.db,
+        world.maker,
+        OWNER,
+        PASSWORD,
+        by=OPERATOR,
+        now=here.clock(),
+        random_bytes=here.random_bytes,
+    )
     devices.claim(here.db, world.maker, router.serial, OWNER, by=OPERATOR, now=here.clock())
     login = clients.basic(f"example/{OWNER}", PASSWORD)
     path = f"/api/v1/owner/devices/{router.serial}/certificates"
@@ -191,9 +236,16 @@ def who_asks(world: World, routers: list[Router]) -> None:
     )
     taken = {"csr": body["csr"]}
     status, answer = clients.call(
-        world.https, "/api/v1/device/certificates", world.trust, identity=routers[0].identity, body=taken
-    )  # fmt: skip
-    say.proved(f"a key that is certified for another router: {status} {answer['code']}", answer["code"] == "key-reused")  # fmt: skip
+        world.https,
+        "/api/v1/device/certificates",
+        world.trust,
+        identity=routers[0].identity,
+        body=taken,
+    )
+    say.proved(
+        f"a key that is certified for another router: {status} {answer['code']}",
+        answer["code"] == "key-reused",
+    )
 
 
 def _evidence(world: World, answer: dict[str, object]) -> str:
@@ -222,19 +274,21 @@ def life(world: World, routers: list[Router]) -> None:
     after = fresh.visit(NAME).serial
     say.proved(
         f"certmint-agent renewed with a new key while a client looked {watched.visits} times: "
-        f"no failure", before != after and watched.visits > 0 and not watched.failures,
-    )  # fmt: skip
+        f"no failure",
+        before != after and watched.visits > 0 and not watched.failures,
+    )
     _roll_back(world, fresh, after)
     _revoke(world, boxed)
     plan = Plan(1000, world.here.clock().replace(microsecond=0), 10, SERVICE, 2 / 3)
     result = simulate(plan)
     picture = world.folder / "renewals.svg"
-    subtitle = f"1000 devices, 10 years: {result.renewals} renewals, valid {result.valid_share:.4f} of the time"  # fmt: skip
+    share = f"{result.renewals} renewals, valid {result.valid_share:.4f} of the time"
+    subtitle = f"1000 devices, 10 years: {share}"
     picture.write_text(svg("Renewals per week", subtitle, result.per_week, plan.start.date(), 7))
     say.did(f"renewals over ten years  {spark(result.per_week, 48)}  (drawn in {picture})")
     say.proved(
-        f"1000 devices, 10 years, {result.renewals} renewals: valid {result.valid_share:.4f} of "
-        f"the time; peak {result.peak_per_hour} an hour, mean {result.mean_per_hour:.2f}",
+        f"1000 devices, 10 years: {share}; "
+        f"peak {result.peak_per_hour} an hour, mean {result.mean_per_hour:.2f}",
         result.valid_share == 1.0,
     )
 
@@ -254,7 +308,7 @@ class _Watcher:
             self.failures += not self._router.visit(NAME).ok
             time.sleep(0.02)
 
-    def __enter__(self) -> "_Watcher":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -274,7 +328,7 @@ def _roll_back(world: World, router: Router, serving: str) -> None:
     config.write_text(good)
     seen = router.visit(NAME)
     world.say.proved(
-        f"a reload that fails: the agent goes back to the old pair (exit {code}), the page stays up",
+        f"a reload that fails: the agent goes back to the old pair (exit {code}), the page is up",
         code != 0 and seen.ok and seen.serial == serving,
     )
 
@@ -289,14 +343,29 @@ def _revoke(world: World, router: Router) -> None:
             raise NotProved("demo-failed", "the router has no certificates")
         links = authority_chain(tx, world.maker.id, service.authority_id)
     for each in (identity, service):
-        world.run("certmint", "certificate", "revoke", each.serial, "--reason", "key-compromise", "-m", "example")  # fmt: skip
+        world.run(
+            "certmint",
+            "certificate",
+            "revoke",
+            each.serial,
+            "--reason",
+            "key-compromise",
+            "-m",
+            "example",
+        )
     _status(world, service.der, links)
     code = router.agent("renew", "--force", check=False)
     status, answer = clients.call(
-        world.https, "/api/v1/device/certificates", world.trust, identity=router.identity, body={"csr": _csr()}
-    )  # fmt: skip
-    say.proved(f"the revoked router can renew no more: {status} {answer['code']} (agent exit {code})",
-               answer["code"] == "evidence-revoked" and code != 0)  # fmt: skip
+        world.https,
+        "/api/v1/device/certificates",
+        world.trust,
+        identity=router.identity,
+        body={"csr": _csr()},
+    )
+    say.proved(
+        f"the revoked router can renew no more: {status} {answer['code']} (agent exit {code})",
+        answer["code"] == "evidence-revoked" and code != 0,
+    )
 
 
 def _status(world: World, leaf: bytes, links: list[Authority]) -> None:
@@ -321,10 +390,18 @@ def _status(world: World, leaf: bytes, links: list[Authority]) -> None:
     (folder / "root.pem").write_text(chains.pem(root.der))
     (folder / "above.pem").write_text("".join(map(chains.pem, above)))
     answer = clients.openssl(
-        "ocsp", "-issuer", str(folder / "issuer.pem"), "-cert", str(folder / "leaf.pem"),
-        "-url", issuer.ocsp_url, "-CAfile", str(folder / "root.pem"),
-        "-verify_other", str(folder / "above.pem"),
-    )  # fmt: skip
+        "ocsp",
+        "-issuer",
+        str(folder / "issuer.pem"),
+        "-cert",
+        str(folder / "leaf.pem"),
+        "-url",
+        issuer.ocsp_url,
+        "-CAfile",
+        str(folder / "root.pem"),
+        "-verify_other",
+        str(folder / "above.pem"),
+    )
     lines = [line.strip() for line in (answer.stdout + answer.stderr).splitlines()]
     said = [line for line in lines if "revoked" in line or "Reason" in line]
     verified = any("Response verify OK" in line for line in lines)

@@ -10,6 +10,7 @@ from certmint.app.demo import clients
 from certmint.app.demo.narrator import NotProved
 from certmint.app.demo.thief import forge
 from certmint.app.demo.world import TSIG_NAME, World
+from certmint.app.wiring import utc_now
 from certmint.enrolment import authorities, chains, domains, manufacturers, products
 from certmint.enrolment.batches import submit
 from certmint.enrolment.facts import authority_chain
@@ -120,7 +121,8 @@ def certify(world: World) -> None:
     }
     for name, constraints in kinds.items():
         subca = _authority(world, name, "subordinate", "maker-issuing", constraints)
-        say.did(f"{subca.name}: {subca.subject}, path length {subca.path_length}, until {subca.not_after:%Y-%m-%d}")  # fmt: skip
+        until = f"until {subca.not_after:%Y-%m-%d}"
+        say.did(f"{subca.name}: {subca.subject}, path length {subca.path_length}, {until}")
         _constraints_hold(world, subca)
     products.add_product(
         here.db, world.maker, "router",
@@ -174,22 +176,21 @@ def _constraints_hold(world: World, subca: Authority) -> None:
     with here.db.read() as tx:
         same = reads.count_certificates(tx, world.maker.id) == before
     say.proved(f"{subca.name}: gateway.example.net is refused [{code}]; nothing stored", same)
+    accepted = clients.pyca_accepts(inside, links, root, "gateway.example.com", now)
+    say.proved(f"{subca.name}: pyca's verifier accepts a leaf inside", accepted)
+    if clients.OPENSSL is None:
+        say.absent("openssl", "verifying, and refusing a leaf forged with the SubCA's own key")
+        return
     secret = here.config.resolve(here.config.settings.keys.passphrase_file).read_bytes()
     key_file = here.config.resolve(subca.key_uri.removeprefix("file:"))
-    forged = forge(key_file.read_bytes(), secret, subca.der, "gateway.example.net", now)
-    accepted = clients.pyca_accepts(inside, links, root, "gateway.example.com", now)
-    refused = not clients.pyca_accepts(forged, links, root, "gateway.example.net", now)
-    say.proved(f"{subca.name}: pyca accepts the leaf inside, and refuses one forged with the "
-               "SubCA's own key", accepted and refused)  # fmt: skip
-    if clients.OPENSSL is None:
-        say.absent("openssl", "openssl verify")
-        return
-    at = ("-attime", str(int(now.timestamp())))
-    good = clients.openssl_verify(inside, links, root, *at)
-    bad = clients.openssl_verify(forged, links, root, *at)
+    forged = forge(key_file, secret.strip(), subca.der, "gateway.example.net")
+    refused = not clients.pyca_accepts(forged, links, root, "gateway.example.net", utc_now())
+    good = clients.openssl_verify(inside, links, root, "-attime", str(int(now.timestamp())))
+    bad = clients.openssl_verify(forged, links, root)
     say.proved(
-        f"{subca.name}: openssl verify: OK inside; forged: {bad.partition(': ')[2] or bad}",
-        good.endswith("OK") and "permitted subtree violation" in bad,
+        f"{subca.name}: openssl verify accepts it too; a leaf outside, forged with the SubCA's "
+        f"own key, is refused by both ({bad.partition(': ')[2] or bad})",
+        refused and good.endswith("OK") and "permitted subtree violation" in bad,
     )
 
 
@@ -266,7 +267,7 @@ def _manifest(path: Path, stock: str, count: int) -> None:
 
 
 def _packages(out: Path) -> int:
-    return sum(not name.startswith(".") for name in os.listdir(out)) if out.exists() else 0
+    return sum(not path.name.startswith(".") for path in out.iterdir()) if out.exists() else 0
 
 
 def _exactly_once(world: World, out: Path, killed_at: int) -> None:

@@ -36,7 +36,7 @@ class Narrator:
 
     def absent(self, tool: str, text: str) -> None:
         """A proof that needs a tool which this machine does not have."""
-        click.echo(click.style("   – ", fg="yellow") + f"{text}: {tool} is not installed here")
+        click.echo(click.style("   - ", fg="yellow") + f"{text}: {tool} is not installed here")
 
     def table(self) -> None:
         """What was proved, step by step."""

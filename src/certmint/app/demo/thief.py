@@ -1,42 +1,54 @@
 """What somebody could sign who stole the SubCA's key: the leaf that certmint refuses to issue.
 
-This exists to show that name constraints hold against the key itself. It is the one place outside
-`issuance` that signs, it knows nothing of the gate, and its certificate goes into no registry.
+It shows that name constraints hold against the key itself. The thief is the `openssl` command:
+nothing in certmint signs outside the gate, not even for show.
 """
 
-import datetime as dt
+import os
+import subprocess
+import tempfile
+from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+
+from certmint.app.demo.clients import OPENSSL
+from certmint.app.demo.narrator import NotProved
+from certmint.enrolment.chains import pem
+
+_LEAF = """basicConstraints=critical,CA:FALSE
+keyUsage=critical,digitalSignature
+extendedKeyUsage=serverAuth
+authorityKeyIdentifier=keyid
+subjectAltName=critical,DNS:{name}
+"""
 
 
-def forge(
-    ca_key_pem: bytes, passphrase: bytes, ca_der: bytes, name: str, now: dt.datetime
-) -> bytes:
-    """A leaf for any name, in DER, signed with a stolen CA key."""
-    stolen = serialization.load_pem_private_key(ca_key_pem, passphrase)
-    issuer = x509.load_der_x509_certificate(ca_der)
-    leaf = ec.generate_private_key(ec.SECP256R1())
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(issuer.subject)
-        .public_key(leaf.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-                issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-            ),
-            critical=False,
-        )
-    )
-    certificate = builder.sign(stolen, hashes.SHA256())  # type: ignore[arg-type]  # an EC key
-    return certificate.public_bytes(serialization.Encoding.DER)
+def forge(key_file: Path, passphrase: bytes, ca_der: bytes, name: str) -> bytes:
+    """A leaf for any name in DER, valid for a day from now, signed with a stolen CA key."""
+    with tempfile.TemporaryDirectory() as created:
+        folder = Path(created)
+        (folder / "ca.pem").write_text(pem(ca_der))
+        (folder / "leaf.cnf").write_text(_LEAF.format(name=name))
+        _openssl(
+            folder, passphrase, "req", "-new", "-newkey", "ec", "-pkeyopt",
+            "ec_paramgen_curve:P-256", "-nodes", "-keyout", "leaf.key", "-subj", "/",
+            "-out", "leaf.csr",
+        )  # fmt: skip
+        _openssl(
+            folder, passphrase, "x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem",
+            "-CAkey", str(key_file), "-passin", "env:STOLEN", "-days", "1", "-sha256",
+            "-set_serial", "0x01f00d", "-extfile", "leaf.cnf", "-out", "leaf.pem",
+        )  # fmt: skip
+        leaf = x509.load_pem_x509_certificate((folder / "leaf.pem").read_bytes())
+        return leaf.public_bytes(serialization.Encoding.DER)
+
+
+def _openssl(folder: Path, passphrase: bytes, *arguments: str) -> None:
+    done = subprocess.run(  # noqa: S603 (a fixed program with our own arguments)
+        [OPENSSL or "openssl", *arguments],
+        cwd=folder, env=os.environ | {"STOLEN": passphrase.decode()},
+        capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise NotProved("demo-failed", f"openssl {arguments[0]}: {done.stderr.decode()[-200:]}")

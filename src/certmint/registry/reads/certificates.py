@@ -58,8 +58,15 @@ def orphan_intents(
 
 def issuance(tx: Transaction, tenant_id: str, serial: Serial) -> rows.Intent | None:
     """What was written down before a certificate was signed: who asked, with which evidence."""
-    query = sa.select(schema.intent).where(_INTENT.tenant_id == tenant_id, _INTENT.serial == serial)
-    row = tx.execute(query.order_by(_INTENT.authority_id).limit(1)).one_or_none()
+    # Intents are keyed by authority and serial alone: a tenant's are those of its authorities.
+    authority = schema.authority.c
+    query = (
+        sa.select(schema.intent)
+        .join_from(schema.authority, schema.intent, authority.id == _INTENT.authority_id)
+        .where(authority.tenant_id == tenant_id, _INTENT.serial == serial)
+        .limit(1)
+    )
+    row = tx.execute(query).one_or_none()
     return None if row is None else rows.intent_of(row)
 
 
