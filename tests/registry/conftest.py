@@ -15,17 +15,20 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from certmint.model.constraints import technically_constrained
 from certmint.model.entities import (
     Authority,
     Batch,
+    Certificate,
     Device,
     DomainValidation,
     Manufacturer,
     Operator,
     Owner,
     Product,
+    RevocationReason,
     Role,
     ValidationMethod,
 )
@@ -35,9 +38,9 @@ from certmint.model.profile import Purpose, Trust
 from certmint.model.serial import Serial, new_serial
 from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.model.subject import DistinguishedName
-from certmint.registry import audit, schema, writes
+from certmint.registry import audit, reads, schema, writes
 from certmint.registry.engine import Database, Transaction, open_database
-from certmint.registry.rows import Intent
+from certmint.registry.rows import Intent, Status
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=dt.UTC)
 FOR_EVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
@@ -215,6 +218,37 @@ class Tenant:
         assert self.record(intent) == {}
         self.store(intent)
         return intent
+
+    def revoke(
+        self, intent: Intent, reason: RevocationReason = RevocationReason.SUPERSEDED
+    ) -> None:
+        """Its certificate, revoked."""
+        self.write(writes.revoke_certificate, self.id, intent.authority_id, intent.serial, reason)
+
+    def abandon(self, intent: Intent) -> None:
+        """What `reconcile` does with it, twenty minutes later."""
+        at = NOW + dt.timedelta(minutes=20)
+        self.db.write(lambda tx: writes.abandon_intent(tx, intent, at))
+
+    def status(self, intent: Intent) -> Status:
+        """What a responder says of its serial."""
+        with self.db.read() as tx:
+            return reads.certificate_status(tx, intent.authority_id, intent.serial)
+
+    def certificate(self, intent: Intent, **changes: Any) -> Certificate:
+        """What the registry must hold once it was issued."""
+        copied = {
+            field.name: getattr(intent, field.name)
+            for field in dataclasses.fields(Certificate)
+            if hasattr(intent, field.name)
+        }
+        return Certificate(**copied | {"issued_at": NOW, "der": self.der(intent)} | changes)
+
+    def last_event(self) -> audit.Entry:
+        """The end of the audit log."""
+        log = schema.audit_event
+        with self.db.read() as tx:
+            return audit.Entry(*tx.execute(sa.select(log).order_by(log.c.seq.desc())).first())
 
     def der(self, intent: Intent) -> bytes:
         """What the certificate of that intent is in these tests."""

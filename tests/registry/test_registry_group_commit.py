@@ -6,7 +6,7 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -200,7 +200,16 @@ def test_ctrl_c_reaches_its_thread_and_the_others_go_on(db: Database, maker) -> 
         assert [each.name for each in reads.operators(tx, maker.id)] == ["n2"]
 
 
-def test_ctrl_c_while_waiting_leaves_the_queue(db: Database, maker) -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Ctrl-C as the main thread gets it, even where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = threading.main_thread().ident
+    yield lambda: signal.pthread_kill(main, signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_waiting_leaves_the_queue(db: Database, maker, ctrl_c) -> None:
     """Whoever gives up before its turn writes nothing, and the lead passes to somebody else."""
     entered, go_on = threading.Event(), threading.Event()
 
@@ -212,7 +221,7 @@ def test_ctrl_c_while_waiting_leaves_the_queue(db: Database, maker) -> None:
         while len(db._group._queue) < 1:
             time.sleep(0.001)
         time.sleep(0.02)  # until the main thread sleeps in its wait
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        ctrl_c()
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first = pool.submit(db.write, hold_up)

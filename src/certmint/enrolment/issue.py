@@ -14,12 +14,12 @@ what a power cut between them leaves behind:
 No transaction is open while a key store works.
 """
 
-import dataclasses
 import datetime as dt
 import enum
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 
 from certmint.enrolment.facts import gather
 from certmint.enrolment.signing import SigningKeys
@@ -256,7 +256,10 @@ def _certificate(intent: Intent, der: bytes, now: dt.datetime) -> Certificate:
 
 def describe(evidence: Iterable[Evidence]) -> str:
     """Evidence as canonical JSON for the record: kinds and facts, never a secret."""
-    pieces = [{"kind": piece.kind} | dataclasses.asdict(piece) for piece in evidence]
+    pieces = [
+        {"kind": piece.kind} | {each.name: getattr(piece, each.name) for each in fields(piece)}
+        for piece in evidence
+    ]
     return json.dumps(pieces, sort_keys=True, separators=(",", ":"), default=str)
 
 

@@ -8,6 +8,7 @@ It creates nothing but in `migrate`, and knows no table but the chain's head.
 """
 
 import datetime as dt
+import functools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT = dt.timedelta(seconds=5)
 _STATEMENT_TIMEOUT = dt.timedelta(seconds=30)
+_MIGRATION_LOCK = 0x63657274  # "cert": any number that nobody else uses
 _READERS = 40  # as many as the thread pool of a server has threads
 _WRITER_CACHE_KIB = 65_536
 _CHECKPOINT_PAGES = 8_000  # 32 MB of write-ahead log: a batch of 1,000 fills 4 MB
@@ -73,7 +75,8 @@ class Database:
         with self._connect(self._writer) as tx, tx.begin():
             if tx.dialect.name == "postgresql":
                 # Two nodes that start together: the second one waits, then finds nothing to do.
-                tx.execute(sa.select(sa.func.pg_advisory_xact_lock(0x63657274)))
+                tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                tx.exec_driver_sql("SET LOCAL statement_timeout = 0")  # large tables take long
             migrations.upgrade(tx)
 
     def schema_revision(self) -> str | None:
@@ -151,29 +154,7 @@ def open_database(url: str, *, busy_timeout: dt.timedelta = BUSY_TIMEOUT) -> Dat
 
 
 def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
-    def connect(*pragmas: str) -> sqlite3.Connection:
-        # mode=rw: a wrong path is an error and never a new, empty registry.
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=busy_timeout.total_seconds(),
-            isolation_level=None,  # BEGIN is ours
-            check_same_thread=False,
-        )
-        try:
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
-                connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
-    def begin(statement: str) -> Callable[[sa.Connection], None]:
-        return lambda connection: connection.exec_driver_sql(statement).close()
-
-    def create() -> None:
-        _create_private(path)
-
+    connect = functools.partial(_connect_sqlite, path, busy_timeout)
     writer = sa.create_engine(
         "sqlite://",
         creator=lambda: connect(
@@ -193,9 +174,31 @@ def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
         hide_parameters=True,
     )
     # IMMEDIATE takes the write lock at once: a later upgrade of a read lock could only fail.
-    sa.event.listen(writer, "begin", begin("BEGIN IMMEDIATE"))
-    sa.event.listen(reader, "begin", begin("BEGIN"))
-    return Database(str(path), writer, reader, create)
+    for engine, statement in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
+        sa.event.listen(engine, "begin", functools.partial(_execute, statement))
+    return Database(str(path), writer, reader, functools.partial(_create_private, path))
+
+
+def _connect_sqlite(path: Path, busy_timeout: dt.timedelta, *pragmas: str) -> sqlite3.Connection:
+    # mode=rw: a wrong path is an error and never a new, empty registry.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=busy_timeout.total_seconds(),
+        isolation_level=None,  # BEGIN is ours
+        check_same_thread=False,
+    )
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _execute(statement: str, connection: sa.Connection) -> None:
+    connection.exec_driver_sql(statement)
 
 
 def _create_private(path: Path) -> None:

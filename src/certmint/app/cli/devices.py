@@ -1,5 +1,6 @@
 """`certmint device | owner`."""
 
+import datetime as dt
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from certmint.app.cli.common import (
     tenant_of,
     tenant_option,
 )
+from certmint.model.entities import Certificate
 from certmint.model.states import DeviceEvent, DeviceState
 
 
@@ -104,13 +106,19 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
             "profile": each.profile,
             "not_before": each.not_before,
             "not_after": each.not_after,
-            "state": "revoked"
-            if each.revocation
-            else ("expired" if each.is_expired(now) else "good"),
+            "state": _standing(each, now),
         }
         for each in certificates
     ]
     print_rows(rows, as_json=False, empty="no certificates yet")
+
+
+def _standing(found: Certificate, now: dt.datetime) -> str:
+    if found.revocation is not None:
+        return f"revoked ({found.revocation.reason})"
+    if found.is_expired(now):
+        return "expired"
+    return "replaced" if found.successor is not None else "good"
 
 
 @device.command()
