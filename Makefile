@@ -6,7 +6,7 @@ T      ?= tests
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports fast bench lock clean
+.PHONY: help demo test check lint types imports fast bench docs lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ fast: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp ## measure the workloads against their limits, as ratios
 	@$(BIN)/python -m bench
+
+docs: $(VENV)/run.stamp ## draw the generated pages anew
+	@$(BIN)/python docs/generate.py
 
 lock: ## resolve the locks anew (maintainers; needs uv on PATH)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/run.lock requirements/run.in

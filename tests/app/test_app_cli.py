@@ -18,6 +18,7 @@ from certmint.app.cli import COMMANDS, Nouns, root
 from certmint.app.cli.common import EXIT_CODES, Failing
 from certmint.model import errors
 from certmint.policy.rules import RULES
+from certmint.registry import failures
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -254,6 +255,7 @@ def test_every_code_is_documented() -> None:
                     for each in ast.walk(place)
                     if isinstance(each, ast.Constant) and isinstance(each.value, str)
                 }
+    used |= {each[1] for each in vars(failures).values() if isinstance(each, tuple)}
     page = (REPOSITORY / "docs/errors.md").read_text()
     documented = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE))
     rules = {rule.code for rule in RULES}

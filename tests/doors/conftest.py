@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from house import House, build
+from backstage import House, build
 
 
 @pytest.fixture(scope="module")

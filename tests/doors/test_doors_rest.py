@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from asgi import Answer, call
+from backstage import PASSWORD, House, csr_pem
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from house import PASSWORD, House, csr_pem
 
 from certmint.doors.http import MAX_BODY, STATUS
 from certmint.model import errors

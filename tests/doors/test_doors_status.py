@@ -5,11 +5,11 @@ import urllib.parse
 from typing import Any
 
 from asgi import call
+from backstage import House
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from house import House
 
 from certmint.enrolment.revocation import revoke
 from certmint.model.entities import Authority, RevocationReason

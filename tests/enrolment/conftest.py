@@ -70,9 +70,7 @@ class PostgreSQL:
 
 
 @pytest.fixture(scope="session")
-def postgresql(
-    tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys
-) -> Iterator[PostgreSQL]:
+def postgresql(tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys) -> Iterator[PostgreSQL]:
     folder = tempfile.mkdtemp(prefix="certmint-postgresql-")  # a socket's path must be short
     running = PostgreSQL(folder, tmp_path_factory.mktemp("house-pg"), keys)
     yield running

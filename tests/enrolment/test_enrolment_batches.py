@@ -1,5 +1,6 @@
 """Factory batches: each serial once, with one key and one identity, whatever interrupts."""
 
+import base64
 import datetime as dt
 import hashlib
 import json
@@ -13,10 +14,9 @@ from cryptography.hazmat.primitives import serialization
 
 from certmint.enrolment import batches, revocation
 from certmint.enrolment.issue import Step
-from certmint.enrolment.packages import PackageFormat, PackageWriter
+from certmint.enrolment.packages import PackageFormat
 from certmint.enrolment.spool import Spool
-from certmint.model.constraints import technically_constrained
-from certmint.model.entities import Batch, RevocationReason
+from certmint.model.entities import Batch
 from certmint.model.errors import BadInput, Conflict, Refused
 from certmint.model.keys import public_key_of
 from certmint.model.pbes2 import BatchCipher, batch_cipher
@@ -24,7 +24,7 @@ from certmint.model.profile import Purpose
 from certmint.model.states import BatchState, DeviceEvent, DeviceState
 from certmint.registry import reads, writes
 
-from .house import SUBJECT, House
+from .house import House
 
 PASSPHRASE = b"a passphrase for the line"
 LATER = dt.timedelta(minutes=3)  # than a lease lasts
@@ -256,7 +256,9 @@ def test_resuming_with_another_passphrase(house: House, passphrase: bytes) -> No
 def test_a_wrong_passphrase_is_found_even_if_it_decrypts(tmp_path: Path) -> None:
     """A wrong key decrypts the spool's check to plausible bytes once in some 50,000 times."""
     right = batch_cipher(PASSPHRASE, bytes(16))
-    Spool(tmp_path, "b", right, bytes).close()
+    spool = Spool(tmp_path, "b", right, bytes)
+    spool.begin()
+    spool.close()
     known = json.loads((tmp_path / ".spool" / "station.json").read_text())
     wrong = _plausible(right, known["check"])
     with pytest.raises(BadInput) as refusal:
@@ -265,8 +267,6 @@ def test_a_wrong_passphrase_is_found_even_if_it_decrypts(tmp_path: Path) -> None
 
 
 def _plausible(right: BatchCipher, check: str) -> BatchCipher:
-    import base64
-
     for number in range(1_000_000):
         key = hashlib.sha256(number.to_bytes(4, "big")).digest()
         wrong = BatchCipher(key, right.derivation)
@@ -280,54 +280,23 @@ def _plausible(right: BatchCipher, check: str) -> BatchCipher:
 
 def test_refused_devices_leave_the_others_minted(each_house: House) -> None:
     """What policy refuses waits with its key and its identity until the cause is mended."""
-    house = each_house
-    house.add_product("mixed", "service", "{id}.example.com", shared=("stray.example.com",))
-    batch = house.submit("N1", "N2", product=break_names(house))
+    house, out = each_house, each_house.folder / "line"
+    house.add_product("lan", "service", "{id}.lan", issuer="issuing")
+    house.assert_name("n1.lan")
+    house.assert_name("n3.lan")
+    batch = house.submit("N1", "N2", "N3", product="lan")
     refused = house.mint(batch)
-    assert {each.code for each in refused} == {"name-outside-constraints"}
+    assert [(each.serial_number, each.code) for each in refused] == [("N2", "name-not-validated")]
     assert house.batch(batch).state is BatchState.RUNNING
-    assert packages(house.folder / "line") == []
-    identities = [each.serial for name in ("N1", "N2") for each in house.held(name)]
-    assert len(identities) == 2
-    again = house.mint(batch)
-    assert len(again) == 2
-    assert [e.serial for name in ("N1", "N2") for e in house.held(name)] == identities
-
-
-def test_a_mended_batch_goes_on(house: House) -> None:
-    """One suspended line of three is refused; the others are minted; resumed, it joins them."""
-    batch = house.submit("N1", "N2,,n2-a.b".replace(".b", ""), "N3")
-    device = house.view("N2").device
-    reused = {}
-
-    def somebody_has_its_key(step: Step) -> None:
-        if step is Step.ENTERED and not reused:
-            (path,) = (house.folder / "line" / ".spool").glob("keys-*")
-            reused.update(_block(house, path, device.id))
-
-    house.reached = somebody_has_its_key
-    refused = house.mint(batch)
-    assert [(each.serial_number, each.code) for each in refused] == [("N2", "key-blocked")]
-    assert packages(house.folder / "line") == ["N1", "N3"]
-    assert house.batch(batch).state is BatchState.RUNNING
-    rows = (house.folder / "line" / "result.csv").read_text().splitlines()
-    assert [row.rsplit(",", 1)[1] for row in rows[1:]] == ["", "key-blocked", ""]
-
-
-def _block(house: House, spool: Path, device_id: str) -> dict[str, str]:
-    import base64
-
-    for known, sealed in json.loads(spool.read_text()):
-        if known == device_id:
-            private = serialization.load_der_private_key(base64.b64decode(sealed), None)
-            key = public_key_of(private)  # type: ignore[arg-type]
-            request = house.leaf("x.example.com", key=key, device_id=None)
-            issued = house.gate.issue_one(request, house.clock())
-            house.db.write(
-                lambda tx: writes.block_key(tx, key.fingerprint, house.clock.now, by="test")
-            )
-            return {known: issued.serial}
-    raise AssertionError(device_id)
+    assert packages(out) == ["N1", "N3"]
+    rows = (out / "result.csv").read_text().splitlines()
+    assert [row.rsplit(",", 1)[1] for row in rows[1:]] == ["", "name-not-validated", ""]
+    (identity,) = house.held("N2")
+    assert len(house.mint(batch)) == 1, "nothing was mended, so nothing changed"
+    house.assert_name("n2.lan")
+    assert house.mint(batch) == []
+    assert identity in house.held("N2")
+    whole(house, batch, out, ["N1", "N2", "N3"])
 
 
 def test_a_device_retired_while_its_key_waits(house: House) -> None:
@@ -341,6 +310,19 @@ def test_a_device_retired_while_its_key_waits(house: House) -> None:
     assert house.mint(batch) == []
     assert house.batch(batch).state is BatchState.FINISHED
     assert house.held("N1") == house.held("N2") == []
+
+
+def test_a_device_retired_before_its_batch_begins(house: House) -> None:
+    """It gets nothing, and keeps nobody from minting the others."""
+    batch = house.submit("N1", "N2")
+    house.db.write(
+        lambda tx: writes.move_device(
+            tx, house.tenant.id, house.view("N1").device.id, DeviceState.EXPECTED,
+            DeviceEvent.RETIRED, by="test", at=house.clock.now,
+        )
+    )  # fmt: skip
+    assert house.mint(batch) == []
+    assert packages(house.folder / "line") == ["N2"]
 
 
 def test_a_serial_number_like_one_of_the_batch_s_own_files(house: House) -> None:

@@ -1,4 +1,6 @@
-from .house import House, csr
+from .house import csr
+
+
 def test_x(each_house):
     house = each_house
     print(house.held("R1"))

@@ -212,5 +212,21 @@ def example(
     )
 
 
+def system_resolvers(path: Path = Path("/etc/resolv.conf")) -> tuple[str, ...]:
+    """The nameservers of resolv.conf that certmint can ask, or 127.0.0.1."""
+    try:
+        words = [line.split() for line in path.read_text("ascii", "replace").splitlines()]
+    except OSError:
+        words = []
+    found = []
+    for line in words:
+        if len(line) >= 2 and line[0] == "nameserver" and "%" not in line[1]:
+            try:
+                found.append(Nameserver.parse(line[1]).address)
+            except CertmintError:
+                continue
+    return tuple(found) or ("127.0.0.1",)
+
+
 def _toml_list(values: tuple[str, ...]) -> str:
     return "[" + ", ".join(f'"{value}"' for value in values) + "]"

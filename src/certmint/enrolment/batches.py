@@ -246,6 +246,8 @@ def _reload(line: Line, waiting: Chunk) -> list[KeyedDevice]:
         devices = reads.devices_by_id(tx, line.tenant.id, [key[0] for key in waiting.keys])
     keyed = []
     for device_id, pkcs8 in waiting.keys:
+        if devices[device_id].state is DeviceState.RETIRED:
+            continue  # it will never have a package: its key is dropped with the chunk
         private = serialization.load_der_private_key(pkcs8, None)
         keyed.append(
             KeyedDevice(devices[device_id], public_key_of(private), pkcs8)  # type: ignore[arg-type]
@@ -254,25 +256,35 @@ def _reload(line: Line, waiting: Chunk) -> list[KeyedDevice]:
 
 
 def _finish_chunk(
-    line: Line, batch: Batch, keyed: Sequence[KeyedDevice], writer: PackageWriter
+    line: Line,
+    batch: Batch,
+    keyed: Sequence[KeyedDevice],
+    writer: PackageWriter,
+    *,
+    again: bool,
 ) -> dict[str, Refusal]:
     """Certify what is not certified yet, then write the packages; refusals by device id."""
-    held = _held_certificates(line, keyed)
+    held, refused = _held_certificates(line, keyed)
     missing = [
         (each, profile)
         for each in keyed
         for profile in line.profiles
-        if (each.device.id, profile.purpose) not in held
+        if each.device.id not in refused and (each.device.id, profile.purpose) not in held
     ]
     requests = [_request(line, batch, each, profile) for each, profile in missing]
-    refused: dict[str, Refusal] = {}
 
     def along(tx: Transaction, issued: Sequence[Certificate]) -> None:
         complete = _complete(line, keyed, held, issued)
-        writes.move_devices(
+        moved = writes.move_devices(
             tx, line.tenant.id, complete, DeviceState.EXPECTED, DeviceEvent.MINTED,
             by=f"station:{line.station}", at=line.clock(),
         )  # fmt: skip
+        if moved != len(complete):  # our lease ended while the key store worked
+            raise Conflict(
+                "batch-elsewhere",
+                f"devices of batch {batch.id} were minted or retired by somebody else meanwhile: "
+                "nothing was released here",
+            )
 
     outcomes: list[Outcome] = line.gate.issue(requests, line.clock(), along) if requests else []
     for (each, profile), outcome in zip(missing, outcomes, strict=True):
@@ -292,26 +304,35 @@ def _finish_chunk(
             )
             for each in keyed
             if each.device.id not in refused
-        ]
+        ],
+        again=again,
     )
     return refused
 
 
 def _held_certificates(
     line: Line, keyed: Sequence[KeyedDevice]
-) -> dict[tuple[str, Purpose], Certificate]:
-    """Good certificates that a run before a crash has left for these very keys."""
+) -> tuple[dict[tuple[str, Purpose], Certificate], dict[str, Refusal]]:
+    """Good certificates that an earlier run has left for these very keys.
+
+    And, by device id, who has an identity for another key: it must not get a second one.
+    """
     with line.db.read() as tx:
         issued = reads.batch_certificates(tx, line.tenant.id, [each.device.id for each in keyed])
-    found = {}
+    found, refused = {}, {}
     for each in keyed:
         for certificate in issued.get(each.device.id, []):
-            if (
-                certificate.key_fingerprint == each.key.fingerprint
-                and certificate.revocation is None
-            ):
+            if certificate.revocation is not None:
+                continue
+            if certificate.key_fingerprint == each.key.fingerprint:
                 found[each.device.id, certificate.purpose] = certificate
-    return found
+            elif certificate.purpose is Purpose.IDENTITY:
+                refused[each.device.id] = Refusal(
+                    each.device.serial_number,
+                    "device-minted",
+                    "the device has an identity for a key that is in another folder: resume there",
+                )
+    return found, refused
 
 
 def _complete(
@@ -324,7 +345,8 @@ def _complete(
     return [
         each.device.id
         for each in keyed
-        if all((each.device.id, profile.purpose) in now_held for profile in line.profiles)
+        if each.device.state is DeviceState.EXPECTED
+        and all((each.device.id, profile.purpose) in now_held for profile in line.profiles)
     ]
 
 

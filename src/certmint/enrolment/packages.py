@@ -29,7 +29,6 @@ from certmint.model.errors import BadInput
 from certmint.model.pbes2 import BatchCipher
 from certmint.model.serial import RandomBytes
 
-
 _LINES = "packages.jsonl"
 _OWN_FILES = ("packages.", "result.")  # no device's folder may stand where a batch's file goes
 
@@ -92,9 +91,13 @@ class PackageWriter:
             if leftover.exists():
                 shutil.rmtree(leftover)  # of a process that died here
         draft.mkdir(mode=0o700)
-        for name, content in self._files(package).items():
-            write_file(draft / name, content)
-        sync_folder(draft)
+        try:
+            for name, content in self._files(package).items():
+                write_file(draft / name, content)
+            sync_folder(draft)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)  # a full disk is no place for half a package
+            raise
         if final.exists():
             final.rename(spent)  # deleting it here would leave half of it, if we died meanwhile
         draft.rename(final)
@@ -148,10 +151,15 @@ class PackageWriter:
         if not lines:
             return
         descriptor = os.open(self.folder / _LINES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "ab") as file:
-            file.write(("\n".join(lines) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+        before = os.fstat(descriptor).st_size
+        try:
+            with os.fdopen(descriptor, "ab") as file:
+                file.write(("\n".join(lines) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(self.folder / _LINES, before)
+            raise
 
 
 def folder_name(serial_number: str) -> str:
@@ -200,7 +208,11 @@ def overwrite_file(path: Path) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file under its final name complete or not at all."""
     draft = path.with_name(f".{path.name}.draft")
-    write_file(draft, content)
+    try:
+        write_file(draft, content)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     draft.replace(path)
     sync_folder(path.parent)
 

@@ -186,7 +186,8 @@ def _progress(wanted: Batch, hint: str) -> Iterator[Callable[[int], None]]:
             def report(count: int) -> None:
                 nonlocal done
                 done += count
-                click.echo(f"minted {done} of {wanted.size}", err=True)
+                if done:
+                    click.echo(f"minted {done} of {wanted.size}", err=True)
                 check()
 
             yield report

@@ -24,7 +24,7 @@ from certmint.model.errors import BadInput, Conflict, Misconfigured
 @click.option("--http", default="127.0.0.1:8080", show_default=True, help="Status listener.")
 @click.option("--status-url", default=None, help="Public base of --http [http://<--http>].")
 @click.option("--name", "names", multiple=True, help="Name of the server [localhost, 127.0.0.1].")
-@click.option("--resolver", "resolvers", multiple=True, help="DNS resolver [127.0.0.1].")
+@click.option("--resolver", "resolvers", multiple=True, help="DNS resolver [the system's].")
 def init(
     folder: Path,
     database: str,
@@ -52,7 +52,7 @@ def init(
         http=http,
         names=names or ("localhost", "127.0.0.1"),
         status=status_url or f"http://{http}",
-        resolvers=resolvers or ("127.0.0.1",),
+        resolvers=resolvers or config.system_resolvers(),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

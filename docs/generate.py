@@ -1,0 +1,54 @@
+"""Draws what follows from the code: `make docs`. A test fails when a page is out of date."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from certmint.model.states import AUTHORITY, BATCH, DEVICE
+from certmint.policy.rules import RULES
+
+HERE = Path(__file__).parent
+POLICY_HEAD = "| code | what must be true | source |\n|---|---|---|\n"
+
+
+def state_page(title: str, table: Mapping[StrEnum, Mapping[Any, StrEnum]]) -> str:
+    """A state table as a Mermaid diagram."""
+    first = next(iter(table))
+    lines = [f"  [*] --> {first.value}"]
+    lines += [
+        f"  {state.value} --> {after.value}: {event.value}"
+        for state, moves in table.items()
+        for event, after in moves.items()
+    ]
+    lines += [f"  {state.value} --> [*]" for state, moves in table.items() if not moves]
+    drawn = "\n".join(lines)
+    return (
+        f"# {title}\n\nDrawn from `src/certmint/model/states.py` by `make docs`. Nothing else "
+        f"moves a state, and each move is one compare-and-set.\n\n"
+        f"```mermaid\nstateDiagram-v2\n{drawn}\n```\n"
+    )
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page and its content."""
+    made = {
+        HERE / "states" / f"{name}.md": state_page(title, table)
+        for name, title, table in (
+            ("device", "Device", DEVICE),
+            ("batch", "Batch", BATCH),
+            ("authority", "Authority", AUTHORITY),
+        )
+    }
+    policy = HERE / "policy.md"
+    before, _, rest = policy.read_text().partition(POLICY_HEAD)
+    after = rest[rest.index("\n\n") :]
+    rows = "\n".join(f"| `{rule.code}` | {rule.sentence} | {rule.source} |" for rule in RULES)
+    made[policy] = before + POLICY_HEAD + rows + after
+    return made
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
