@@ -249,12 +249,15 @@ def test_every_code_is_documented() -> None:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             places = node.args[2:3] if name == "problem_response" else node.args[:1]
             if name in kinds | {"problem_response", "NotProved"}:
-                used |= {
-                    each.value
-                    for place in places
-                    for each in ast.walk(place)
-                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
-                }
+                for place in places:
+                    choices = (
+                        (place.body, place.orelse) if isinstance(place, ast.IfExp) else (place,)
+                    )
+                    used |= {
+                        each.value
+                        for each in choices
+                        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                    }
     used |= {each[1] for each in vars(failures).values() if isinstance(each, tuple)}
     page = (REPOSITORY / "docs/errors.md").read_text()
     documented = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE))

@@ -121,6 +121,14 @@ def each_house(url: str, home: Path, keys: SigningKeys, tmp_path: Path) -> Itera
     db.close()
 
 
+@pytest.fixture
+def postgresql_house(postgresql: PostgreSQL, keys: SigningKeys, tmp_path: Path) -> Iterator[House]:
+    """On PostgreSQL: where this process alone is to be out of luck, and not its database."""
+    db = open_database(postgresql.copy())
+    yield House(db, keys, postgresql.home, tmp_path)
+    db.close()
+
+
 @pytest.fixture(scope="session")
 def openssl() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the openssl command; its exit status is for the test to judge."""

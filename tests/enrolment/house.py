@@ -14,8 +14,17 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
 
-from certmint.enrolment import authorities, batches, devices, domains, manufacturers, products
+from certmint.enrolment import (
+    authorities,
+    batches,
+    devices,
+    domains,
+    manufacturers,
+    products,
+    status,
+)
 from certmint.enrolment.issue import Gate, Step
 from certmint.enrolment.minting import mint_into
 from certmint.enrolment.packages import PackageFormat
@@ -32,9 +41,11 @@ from certmint.model.names import parse_name
 from certmint.model.profile import SERVICE, Profile, Purpose
 from certmint.model.request import CertificateRequest, HeldKey, Requester, RequesterKind
 from certmint.model.serial import RandomBytes
+from certmint.model.states import BatchState
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads
 from certmint.registry.engine import Database, open_database
+from certmint.registry.rows import Intent
 from certmint.validation.dns import Answer
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
@@ -229,6 +240,62 @@ class House:
     def audit(self, action: str) -> list[audit.Entry]:
         """The events of one kind."""
         return [e for e in self.read(reads.audit_events, limit=100_000) if e.action == action]
+
+    def is_chained(self) -> bool:
+        """Whether the audit log is whole."""
+        with self.db.read() as tx:
+            return audit.verify(tx).broken_at is None
+
+
+def packages(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def whole(
+    house: House, batch: Batch, folder: Path, names: list[str], passphrase: bytes | None = None
+) -> None:
+    """Every device has one package, one key and two good certificates; nothing waits."""
+    assert house.batch(batch).state is BatchState.FINISHED
+    assert packages(folder) == sorted(names)
+    keys = set()
+    for name in names:
+        pem = (folder / name / "key.pem").read_bytes()
+        key = serialization.load_pem_private_key(pem, passphrase)
+        fingerprint = public_key_of(key).fingerprint  # type: ignore[arg-type]
+        held = house.held(name)
+        assert sorted(each.purpose for each in held) == [Purpose.IDENTITY, Purpose.SERVICE]
+        for each in held:
+            assert each.key_fingerprint == fingerprint
+            pem = (folder / name / f"{each.purpose}.pem").read_bytes()
+            (leaf, *_) = x509.load_pem_x509_certificates(pem)
+            assert leaf.public_bytes(serialization.Encoding.DER) == each.der
+        keys.add(fingerprint)
+    assert len(keys) == len(names)
+    assert not list((folder / ".spool").glob("*keys-*"))
+
+
+def status_of(house: House, issued: Intent | Certificate) -> tuple[str, bool]:
+    """What OCSP says of a serial (`good`, `revoked`, `unknown`), and whether the CRL lists it."""
+    issuer = x509.load_der_x509_certificate(status.issuer(house.db, issued.authority_id))
+    bits = issuer.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    name_hash, key_hash = hashes.Hash(hashes.SHA256()), hashes.Hash(hashes.SHA256())
+    name_hash.update(issuer.subject.public_bytes())
+    key_hash.update(bits)
+    request = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+        name_hash.finalize(), key_hash.finalize(), int(issued.serial, 16), hashes.SHA256()
+    )
+    answer = status.ocsp(
+        house.db, house.keys, issued.authority_id,
+        request.build().public_bytes(serialization.Encoding.DER), house.clock.now,
+    )  # fmt: skip
+    said = ocsp.load_der_ocsp_response(answer).certificate_status.name.lower()
+    crl = status.crl(house.db, issued.authority_id, issued.crl_shard)
+    listed = x509.load_der_x509_crl(crl.der).get_revoked_certificate_by_serial_number(
+        int(issued.serial, 16)
+    )
+    return said, listed is not None
 
 
 def new_key() -> PublicKey:

@@ -9,22 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from certmint.enrolment import batches, revocation
 from certmint.enrolment.issue import Step
 from certmint.enrolment.packages import PackageFormat
 from certmint.enrolment.spool import Spool
-from certmint.model.entities import Batch
 from certmint.model.errors import BadInput, Conflict, Refused
-from certmint.model.keys import public_key_of
 from certmint.model.pbes2 import BatchCipher, batch_cipher
-from certmint.model.profile import Purpose
 from certmint.model.states import BatchState, DeviceEvent, DeviceState
 from certmint.registry import reads, writes
 
-from .house import House
+from .house import House, packages, whole
 
 PASSPHRASE = b"a passphrase for the line"
 LATER = dt.timedelta(minutes=3)  # than a lease lasts
@@ -38,10 +33,6 @@ def serials(count: int, first: int = 1) -> list[str]:
     return [f"N{number:04}" for number in range(first, first + count)]
 
 
-def packages(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-
-
 def stop(after: int) -> Any:
     """A progress callback that is interrupted once this many devices are done."""
     done = 0
@@ -53,26 +44,6 @@ def stop(after: int) -> Any:
             raise Stopped
 
     return progress
-
-
-def whole(house: House, batch: Batch, folder: Path, names: list[str]) -> None:
-    """Every device has one package, one key and two good certificates; nothing waits."""
-    assert house.batch(batch).state is BatchState.FINISHED
-    assert packages(folder) == sorted(names)
-    keys = set()
-    for name in names:
-        key = serialization.load_pem_private_key((folder / name / "key.pem").read_bytes(), None)
-        fingerprint = public_key_of(key).fingerprint  # type: ignore[arg-type]
-        held = house.held(name)
-        assert sorted(each.purpose for each in held) == [Purpose.IDENTITY, Purpose.SERVICE]
-        for each in held:
-            assert each.key_fingerprint == fingerprint
-            pem = (folder / name / f"{each.purpose}.pem").read_bytes()
-            (leaf, *_) = x509.load_pem_x509_certificates(pem)
-            assert leaf.public_bytes(serialization.Encoding.DER) == each.der
-        keys.add(fingerprint)
-    assert len(keys) == len(names)
-    assert not list((folder / ".spool").glob("*keys-*"))
 
 
 def break_names(house: House) -> str:
@@ -111,6 +82,17 @@ def test_what_an_earlier_batch_has_is_not_taken_twice(house: House, line: str) -
         house.submit("N1", line)
     assert refusal.value.code == "device-exists"
     assert house.read(reads.count_devices_by_state) == before
+    assert len(house.read(reads.batches)) == 1
+
+
+@pytest.mark.parametrize("line", ["SN_1", "N1,,ab--cd", f"N1,,{'x' * 60}"])
+def test_a_device_that_could_not_be_named(house: House, line: str) -> None:
+    """What no certificate can carry is refused with the manifest, and not in the middle of it."""
+    house.add_product("long", "service", "{id}-router.example.com")
+    with pytest.raises(BadInput) as refusal:
+        house.submit("N0", line, product="long")
+    assert refusal.value.code == "manifest-syntax"
+    assert refusal.value.detail.startswith("line 3: ")
     assert len(house.read(reads.batches)) == 1
 
 

@@ -37,7 +37,11 @@ domains = st.builds(
     st.from_regex(r"[a-z]{2,20}", fullmatch=True),
 )
 dns_names = st.builds(lambda d, wild: DNSName(("*." if wild else "") + d), domains, st.booleans())
-ip_names = st.ip_addresses().map(lambda ip: IPName(str(ip)))
+ip_names = (
+    st.ip_addresses()
+    .filter(lambda ip: ip.version == 4 or ip.ipv4_mapped is None)
+    .map(lambda ip: IPName(str(ip)))
+)
 names = st.lists(dns_names | ip_names, max_size=12, unique=True).map(tuple)
 networks = st.builds(
     lambda ip, cut: (

@@ -17,6 +17,21 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from certmint.model.acme import (
+    Account,
+    AccountState,
+    Authorization,
+    AuthorizationState,
+    Binding,
+    Challenge,
+    ChallengeState,
+    ChallengeType,
+    Directory,
+    Identifier,
+    IdentifierType,
+    Order,
+    OrderState,
+)
 from certmint.model.constraints import technically_constrained
 from certmint.model.entities import (
     Authority,
@@ -255,6 +270,85 @@ class Tenant:
         return b"certificate " + intent.serial.encode()
 
 
+class Client:
+    """An ACME client of one manufacturer: a directory, a binding and an account, all stored."""
+
+    def __init__(self, tenant: Tenant, name: str = "main") -> None:
+        self.tenant = tenant
+        self.name = f"{tenant.slug}-{name}"
+        self.directory = Directory(
+            f"dir-{self.name}",
+            tenant.id,
+            name,
+            tenant.authority.id,
+            ("service", "short"),
+            True,
+            NOW,
+        )
+        tenant.write(writes.add_acme_directory, self.directory)
+        self.binding = self.new_binding()
+        tenant.write(writes.add_acme_binding, self.binding)
+        self.account = self.new_account()
+        assert tenant.write(writes.add_acme_account, self.account)
+
+    def id(self, kind: str) -> str:
+        """A fresh one; no other tenant has it."""
+        return f"{kind}-{self.name}-{next(self.tenant._ids):06}"
+
+    def new_binding(self, **changes: Any) -> Binding:
+        """Made, not stored; it opens one account."""
+        made = Binding(
+            self.id("eab"), self.tenant.id, self.directory.id, self.tenant.product.id, None, False,
+            b"sealed", NOW + DAY, NOW,
+        )  # fmt: skip
+        return dataclasses.replace(made, **changes)
+
+    def new_account(self, **changes: Any) -> Account:
+        """Made, not stored; with a key of its own."""
+        made_id = self.id("acc")
+        made = Account(
+            made_id, self.tenant.id, self.directory.id, f"thumb-{made_id}", '{"kty":"EC"}',
+            ("mailto:a@example.com", "mailto:b@example.com"), AccountState.VALID, self.binding.id,
+            NOW,
+        )  # fmt: skip
+        return dataclasses.replace(made, **changes)
+
+    def new_authorization(self, value: str = "r1.example.com", **changes: Any) -> Authorization:
+        """Made, not stored; with two challenges whose ids run against their order."""
+        made_id = self.id("authz")
+        kinds = (ChallengeType.HTTP_01, ChallengeType.DNS_01)
+        challenges = tuple(
+            Challenge(f"{kind}-{made_id}", made_id, kind, f"token-{kind}", ChallengeState.PENDING)
+            for kind in kinds
+        )
+        made = Authorization(
+            made_id, self.tenant.id, self.account.id, Identifier(IdentifierType.DNS, value), False,
+            AuthorizationState.PENDING, NOW + DAY, NOW, challenges,
+        )  # fmt: skip
+        return dataclasses.replace(made, **changes)
+
+    def new_order(self, *authorizations: Authorization, **changes: Any) -> Order:
+        """Made, not stored."""
+        made = Order(
+            self.id("ord"), self.tenant.id, self.account.id, self.directory.id, "service",
+            OrderState.PENDING, tuple(each.identifier for each in authorizations),
+            tuple(each.id for each in authorizations), NOW + DAY, NOW,
+        )  # fmt: skip
+        return dataclasses.replace(made, **changes)
+
+    def order(self, *authorizations: Authorization, **changes: Any) -> Order:
+        """Stored, with authorizations that are all new; with one of its own if none is given."""
+        new = authorizations or (self.new_authorization(),)
+        made = self.new_order(*new, **changes)
+        self.tenant.db.write(lambda tx: writes.add_acme_order(tx, made, new))
+        return made
+
+    def stored(self, order: Order) -> Order | None:
+        """What the registry says of the order now."""
+        with self.tenant.db.read() as tx:
+            return reads.acme_order(tx, order.account_id, order.id)
+
+
 class PostgreSQL:
     """A server for one test session; tests share a database unless they want their own."""
 
@@ -375,6 +469,18 @@ def maker(db: Database) -> Tenant:
 def rival(db: Database, maker: Tenant) -> Tenant:
     """Another one on the same database, whose ids and names are the same as `maker`'s."""
     return make_tenant(db, "beta")
+
+
+@pytest.fixture
+def client(maker: Tenant) -> Client:
+    """An ACME client of `maker`."""
+    return Client(maker)
+
+
+@pytest.fixture(name="make_client")
+def make_client_fixture() -> Callable[..., Client]:
+    """For tests with several clients."""
+    return Client
 
 
 @pytest.fixture(name="make_tenant")

@@ -1,6 +1,7 @@
 """Opening databases, transactions, and what a failing one says."""
 
 import datetime as dt
+import errno
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from certmint.model.errors import BadInput, CertmintError, Conflict, Misconfigured, Unavailable
-from certmint.registry import audit, reads, schema, writes
+from certmint.registry import audit, failures, reads, schema, writes
 from certmint.registry.engine import Database, open_database
 
 SHORT = dt.timedelta(milliseconds=50)
@@ -56,6 +57,42 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
     assert refusal.value.code == "database-folder"
     says(refusal.value, str(tmp_path / "absent"))
+
+
+def test_a_folder_instead_of_a_file_is_said_to_be_no_database(tmp_path: Path) -> None:
+    """A path that names a folder is an error with that path in it."""
+    with pytest.raises(Misconfigured) as refusal:
+        open_database(f"sqlite:{tmp_path}").migrate()
+
+    assert refusal.value.code == "database-schema"
+    says(refusal.value, str(tmp_path), "check the path")
+
+
+def test_making_a_database_leaves_no_other_file(tmp_path: Path) -> None:
+    """Nothing half-made stays beside the new database."""
+    database = open_database(f"sqlite:{tmp_path / 'new.db'}")
+    database.migrate()
+    database.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["new.db"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EACCES, "database-read-only"),
+        (errno.EROFS, "database-read-only"),
+        (errno.ENOSPC, "disk-full"),
+        (errno.EIO, "database-unreachable"),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_sentence(number: int, code: str) -> None:
+    """A full or read-only file system is named as such when the database is made."""
+    error = failures.translate(OSError(number, "from the kernel"), "/var/registry.db")
+
+    assert error is not None
+    assert error.code == code
+    says(error, "/var/registry.db")
 
 
 def test_only_the_owner_can_read_the_files_of_sqlite(tmp_path: Path) -> None:

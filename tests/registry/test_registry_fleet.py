@@ -84,6 +84,16 @@ def test_a_duplicate_device_is_named_and_nothing_is_stored(
         assert sum(reads.count_devices_by_state(tx, maker.id).values()) == stored
 
 
+def test_a_device_that_a_manifest_lists_twice_is_named(maker) -> None:
+    """Also when the two lines are equal in everything."""
+    first, second = maker.new_devices(2)
+
+    with pytest.raises(Conflict) as refusal:
+        maker.write(writes.add_devices, [first, second, second])
+
+    assert repr(second.serial_number) in str(refusal.value)
+
+
 def test_the_same_devices_again_are_a_conflict(maker) -> None:
     """Adding a manifest twice is refused, however equal the devices are."""
     made = maker.devices(3)

@@ -167,7 +167,9 @@ def test_only_a_certificate_of_the_same_device_can_be_replaced(maker, rival) -> 
     """Neither another device's nor another tenant's certificate, nor one that is not there."""
     first, second = maker.devices(2)
     old = maker.issue(first)
-    foreign = rival.issue(rival.devices(1)[0])
+    namesake = rival.new_devices(1, id=second.id)
+    rival.write(writes.add_devices, namesake)
+    foreign = rival.issue(namesake[0])
 
     for serial in (old.serial, foreign.serial, maker.serial()):
         late = maker.intent(second, replaces=serial)

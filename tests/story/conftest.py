@@ -31,10 +31,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dns(require: Require, stage: Path) -> Iterator[Knot]:
     """The maker's authoritative server, with a signed example.com."""
-    knotd, keymgr = require("knotd", package="knot"), require("keymgr", package="knot")
     folder = stage / "knot"
     folder.mkdir()
-    with knot(knotd, keymgr, folder) as running_knot:
+    with knot(require("knotd", package="knot"), folder) as running_knot:
         yield running_knot
 
 

@@ -7,14 +7,15 @@ no answer, so that a record is seen the moment it is published.
 import base64
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dns.dnssec
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.query
 import dns.rcode
 import dns.rdatatype
@@ -106,7 +107,7 @@ class Knot:
 
 
 @contextlib.contextmanager
-def knot(knotd: str, keymgr: str, folder: Path) -> Iterator[Knot]:
+def knot(knotd: str, folder: Path) -> Iterator[Knot]:
     """Knot as primary of a signed example.com."""
     port = free_port()
     secret = base64.b64encode(os.urandom(32)).decode()
@@ -116,12 +117,9 @@ def knot(knotd: str, keymgr: str, folder: Path) -> Iterator[Knot]:
     )
     (folder / f"{ZONE}.zone").write_text(_ZONE_FILE)
     tsig = write_tsig(folder / "maker.tsig", KEY_NAME, secret)
-    with running([knotd, "-c", str(config)], lambda: _soa(port) == "NOERROR", folder / "knot.log"):
-        found = subprocess.run(
-            [keymgr, "-c", str(config), ZONE, "ds"],
-            capture_output=True, text=True, check=True, timeout=30,
-        )  # fmt: skip
-        yield Knot(port, tsig, found.stdout.splitlines()[0])
+    command = [knotd, "-c", str(config)]
+    with running(command, lambda: _soa(port) == "NOERROR", folder / "knot.log"):
+        yield Knot(port, tsig, _ds(port))
 
 
 @contextlib.contextmanager
@@ -141,7 +139,7 @@ def unbound(program: str, folder: Path, authoritative: int, anchor: str) -> Iter
 
 
 def write_tsig(path: Path, name: str, secret: str) -> Path:
-    """A TSIG key file as `certmint domain` and `knsupdate -k` read it."""
+    """A TSIG key file as `certmint domain` reads it."""
     path.touch(0o600)
     path.write_text(f"hmac-sha256:{name}:{secret}\n")
     return path
@@ -157,6 +155,14 @@ def ask(port: int, name: str, kind: str) -> Answer:
          if dns.rdatatype.to_text(rrset.rdtype) == kind],
         bool(response.flags & dns.flags.AD),
     )  # fmt: skip
+
+
+def _ds(port: int) -> str:
+    """The DS record that belongs to the zone's key, as its parent would publish it."""
+    query = dns.message.make_query(ZONE, "DNSKEY")
+    response = dns.query.tcp(query, "127.0.0.1", port=port, timeout=5)
+    ((key,),) = response.answer
+    return f"{ZONE}. DS {dns.dnssec.make_ds(dns.name.from_text(ZONE), key, 'SHA256')}"
 
 
 def _soa(port: int) -> str | None:

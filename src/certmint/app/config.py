@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from certmint.model.errors import CertmintError, Misconfigured
 from certmint.validation.dns import Nameserver
+from certmint.validation.reach import PrivateNetwork
 
 FILE_NAME = "certmint.toml"
 PASSPHRASE_VARIABLE = "CERTMINT_KEYS_PASSPHRASE"  # noqa: S105 (the variable's name)
@@ -46,6 +47,7 @@ class ServerSection(_Section):
     names: tuple[str, ...] = ("localhost", "127.0.0.1")
     certificate: str = "tls/server.pem"
     key: str = "tls/server.key"
+    url: str = ""
 
 
 class StatusSection(_Section):
@@ -60,6 +62,14 @@ class DNSSection(_Section):
     resolvers: tuple[str, ...] = ("127.0.0.1",)
 
 
+class ValidationSection(_Section):
+    """Where validators of private authorities may connect to; public ones use the defaults."""
+
+    http_port: Annotated[int, Field(gt=0, lt=65536)] = 80
+    tls_port: Annotated[int, Field(gt=0, lt=65536)] = 443
+    private_networks: tuple[str, ...] = ()
+
+
 class LogSection(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -72,6 +82,7 @@ class Settings(_Section):
     server: ServerSection = ServerSection()
     status: StatusSection = StatusSection()
     dns: DNSSection = DNSSection()
+    validation: ValidationSection = ValidationSection()
     log: LogSection = LogSection()
 
 
@@ -97,6 +108,13 @@ class Config:
         if url.startswith("sqlite:"):
             return f"sqlite:{self.resolve(url.removeprefix('sqlite:'))}"
         return url
+
+    @property
+    def base_url(self) -> str:
+        """The https:// base that the world reaches the server by; never from a Host header."""
+        server = self.settings.server
+        port = server.https.rpartition(":")[2]
+        return server.url or f"https://{server.names[0]}:{port}"
 
 
 def load(path: Path) -> Config:
@@ -139,6 +157,16 @@ def _cross_check(config: Config) -> None:
         raise Misconfigured(
             "config-syntax", f"status.url {url!r} must start with http:// and not end in a slash"
         )
+    base = settings.server.url
+    if base and (not base.startswith("https://") or base.endswith("/")):
+        raise Misconfigured(
+            "config-syntax", f"server.url {base!r} must start with https:// and not end in a slash"
+        )
+    for network in settings.validation.private_networks:
+        try:
+            PrivateNetwork.parse(network)
+        except CertmintError as error:
+            raise Misconfigured("config-syntax", f"validation.private_networks: {error}") from None
     if not settings.database.url.startswith(("sqlite:", "postgresql://")):
         raise Misconfigured(
             "config-syntax", "database.url must start with sqlite: or postgresql://"
@@ -177,6 +205,8 @@ names = {names}
 # … into these files.
 certificate = "tls/server.pem"
 key = "tls/server.key"
+# How the world reaches server.https; "" makes it from the first name and the port.
+url = ""
 
 [status]
 # The base of CRL, OCSP and AIA URLs in certificates, as the world reaches server.http.
@@ -186,6 +216,13 @@ url = "{status}"
 [dns]
 # Resolvers that domain validation asks: address, or address:port. Best a validating one.
 resolvers = {resolvers}
+
+[validation]
+# For a lab: the ports of http-01 and tls-alpn-01, and private networks with the exact ports that
+# validators may reach there, such as "127.0.0.0/8:5002,5001". Public authorities ignore these.
+http_port = {http_port}
+tls_port = {tls_port}
+private_networks = {private_networks}
 
 [log]
 level = "info"
@@ -200,6 +237,9 @@ def example(
     names: tuple[str, ...] = ("localhost", "127.0.0.1"),
     status: str = "http://127.0.0.1:8080",
     resolvers: tuple[str, ...] = ("127.0.0.1",),
+    http_port: int = 80,
+    tls_port: int = 443,
+    private_networks: tuple[str, ...] = (),
 ) -> str:
     """The commented configuration file that `certmint init` writes; a test loads it."""
     return EXAMPLE.format(
@@ -209,6 +249,9 @@ def example(
         names=_toml_list(names),
         status=status,
         resolvers=_toml_list(resolvers),
+        http_port=http_port,
+        tls_port=tls_port,
+        private_networks=_toml_list(private_networks),
     )
 
 

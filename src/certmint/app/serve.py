@@ -10,11 +10,13 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
-from certmint.app.wiring import Installation
+from certmint.app.wiring import Installation, acme_door
 from certmint.doors.rest.app import Services, rest_app
 from certmint.doors.status.routes import status_app
 from certmint.model.errors import Misconfigured
@@ -36,10 +38,12 @@ def serve(installation: Installation, version: str) -> None:
         installation.db, installation.gate, installation.keys, installation.clock,
         installation.random_bytes,
     )  # fmt: skip
+    door = acme_door(installation)
+    routes = [Mount("/acme", door.app), Mount("/", rest_app(services, version))]
     secure = bind(settings.https)
     plain = bind(settings.http)
     servers = [
-        _Server(_config(rest_app(services, version), tls), secure),
+        _Server(_config(Starlette(routes=routes), tls), secure),
         _Server(
             _config(status_app(installation.db, installation.keys, installation.clock), None), plain
         ),
@@ -51,6 +55,7 @@ def serve(installation: Installation, version: str) -> None:
         asyncio.run(_run(servers))
     finally:
         jobs.stop()
+        door.close()
         log.info("stopped")
 
 

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from certmint.app.config import PASSPHRASE_VARIABLE, Config
+from certmint.doors.acme.app import ACMEDoor, Services
+from certmint.enrolment.acme.accounts import Vault
+from certmint.enrolment.acme.challenges import Network
+from certmint.enrolment.acme.nonces import Nonces
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.signing import SigningKeys
 from certmint.issuance.keys import create_key, open_key
@@ -14,6 +21,7 @@ from certmint.model.errors import Misconfigured
 from certmint.model.serial import RandomBytes
 from certmint.registry.engine import Database, open_database
 from certmint.validation.dns import Nameserver, NetworkResolver
+from certmint.validation.reach import PrivateNetwork, Reach
 
 Clock = Callable[[], dt.datetime]
 
@@ -96,3 +104,37 @@ def _read(path: Path) -> bytes:
     if not content:
         raise Misconfigured("secret-missing", f"the secret file {path} is empty")
     return content
+
+
+def derived_key(config: Config, purpose: str) -> bytes:
+    """A secret of 32 octets that every node of the installation derives for itself."""
+    secret = secret_reader(config)("keys")
+    return HKDF(hashes.SHA256(), 32, None, f"certmint {purpose}".encode()).derive(secret)
+
+
+def vault(config: Config) -> Vault:
+    """Seals the MAC keys of external account bindings."""
+    return Vault(derived_key(config, "account bindings"))
+
+
+def acme_door(here: Installation) -> ACMEDoor:
+    """The ACME door of an installation."""
+    settings = here.config.settings.validation
+    reach = Reach(
+        settings.http_port,
+        settings.tls_port,
+        tuple(map(PrivateNetwork.parse, settings.private_networks)),
+    )
+    return ACMEDoor(
+        Services(
+            db=here.db,
+            gate=here.gate,
+            keys=here.keys,
+            nonces=Nonces(here.db, derived_key(here.config, "nonces")),
+            vault=vault(here.config),
+            network=Network(here.resolver, reach),
+            clock=here.clock,
+            random_bytes=here.random_bytes,
+            base_url=here.config.base_url,
+        )
+    )

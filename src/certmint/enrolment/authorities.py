@@ -76,9 +76,11 @@ def create_authority(
         # Weighed with a key that is thrown away, so that a refusal leaves no key and no row.
         trial = public_key_of(make_key(wanted.key_kind))
         gate.check(_request(tenant, wanted, profile, parent.id, trial, operator_id, now), now)
+        keys.of(parent)  # a wrong passphrase is found before a key is made under it
     pending = existing or _add_pending(
         db, keys, tenant, wanted, profile, parent, operator_id, now, random_bytes
     )
+    keys.of(pending)  # a key that cannot be opened is not certified
     issuer_id = parent.id if parent else pending.id
     request = _request(tenant, wanted, profile, issuer_id, pending.key, operator_id, now)
 
@@ -105,6 +107,9 @@ def _is_as_wanted(
         and existing.parent_id == (parent.id if parent else None)
         and existing.constraints == wanted.constraints
         and existing.key.kind is wanted.key_kind
+        and existing.key_uri == wanted.key_uri.replace("{id}", existing.id)
+        and existing.status_url == wanted.status_url
+        and existing.crl_shards == wanted.crl_shards
     )
 
 

@@ -115,7 +115,8 @@ def submit(
     """Take a manifest: its devices become EXPECTED, all of them or none.
 
     The same manifest for the same product is the same batch. Raises Conflict `device-exists`
-    when a serial number or label belongs to an earlier batch.
+    when a serial number or label belongs to an earlier batch, BadInput `manifest-syntax` when no
+    certificate can carry one.
     """
     with db.read() as tx:
         known = reads.batch_by_manifest(tx, tenant.id, product.id, manifest.hash)
@@ -146,6 +147,8 @@ def submit(
         )
         for line in manifest.lines
     ]
+    for device in devices:
+        _check_nameable(tenant, product, device)
 
     def work(tx: Transaction) -> None:
         writes.add_batch(tx, batch, by=by, at=now)
@@ -153,6 +156,15 @@ def submit(
 
     db.write(work)
     return batch
+
+
+def _check_nameable(tenant: Manufacturer, product: Product, device: Device) -> None:
+    # Found here, a bad name refuses a manifest; found while minting, it would stop the line.
+    try:
+        product.names_of(device.label)
+        identity_subject(tenant, device)
+    except BadInput as problem:
+        raise BadInput("manifest-syntax", f"line {device.line}: {problem}") from None
 
 
 def mint(

@@ -35,7 +35,7 @@ def identify(db: Database, der: bytes) -> Certificate:
         key_id = shown.extensions.get_extension_for_class(
             x509.AuthorityKeyIdentifier
         ).value.key_identifier
-    except (ValueError, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
         raise stranger from None
     with db.read() as tx:
         issuer = reads.authority_by_key_id(tx, (key_id or b"").hex())

@@ -172,12 +172,13 @@ def address_records(name: str, address: str) -> tuple[Record, ...]:
     if isinstance(base, IPName) or base.is_wildcard:
         raise BadInput("name-syntax", f"{name!r}: give the name itself, without a wildcard")
     try:
-        kind = "AAAA" if ipaddress.ip_address(address).version == 6 else "A"
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         raise BadInput("name-syntax", f"{address!r} is not an IP address") from None
+    kind = "AAAA" if parsed.version == 6 else "A"
     return (
-        Record(f"{base.value}.", kind, address),
-        Record(f"*.{base.value}.", kind, address),
+        Record(f"{base.value}.", kind, str(parsed)),  # as the server will answer it
+        Record(f"*.{base.value}.", kind, str(parsed)),
     )
 
 

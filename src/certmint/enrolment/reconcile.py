@@ -10,6 +10,7 @@ from functools import partial
 
 from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.status import publish_crls
+from certmint.model.errors import Conflict
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database
 from certmint.registry.rows import Intent
@@ -32,8 +33,11 @@ def reconcile(
         if not orphans:
             break
         for orphan in orphans:
-            db.write(partial(writes.abandon_intent, intent=orphan, at=now))
-        abandoned += orphans
+            try:
+                db.write(partial(writes.abandon_intent, intent=orphan, at=now))
+            except Conflict:
+                continue  # its certificate was stored just now: no orphan any more
+            abandoned.append(orphan)
     for authority_id in {orphan.authority_id for orphan in abandoned}:
         with db.read() as tx:
             authority = reads.authority_for_status(tx, authority_id)

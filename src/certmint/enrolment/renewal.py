@@ -13,7 +13,7 @@ from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.model.cms import envelop
 from certmint.model.csr import CSR
 from certmint.model.entities import Certificate
-from certmint.model.errors import NotFound
+from certmint.model.errors import NotFound, WrongState
 from certmint.model.evidence import Evidence
 from certmint.model.keys import KeyKind, KeyOrigin, public_key_of
 from certmint.model.profile import Purpose
@@ -156,6 +156,13 @@ def _answered_before(
 
 def _seen(target: DeviceView) -> Along:
     def along(tx: Transaction, issued: Sequence[Certificate]) -> None:
+        device = reads.device(tx, target.device.tenant_id, target.device.id)
+        if device is None or device.state in (DeviceState.SUSPENDED, DeviceState.RETIRED):
+            raise WrongState(
+                "wrong-state",
+                f"device {target.device.serial_number} went out of service while its certificate "
+                "was being signed: nothing was released",
+            )
         # Not `move_device`: of two requests at once the slower finds the device ACTIVE, and that
         # is no reason to withhold its certificate.
         writes.move_devices(

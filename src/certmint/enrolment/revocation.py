@@ -1,11 +1,12 @@
 """Revoking certificates, and retiring devices."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.status import publish_crls
 from certmint.model.entities import Authority, Certificate, RevocationReason
-from certmint.model.errors import NotFound
+from certmint.model.errors import Conflict, NotFound
 from certmint.model.serial import Serial
 from certmint.model.states import DeviceEvent
 from certmint.registry import reads, writes
@@ -24,26 +25,81 @@ def revoke(
 ) -> Certificate:
     """Revoke one certificate and publish its authority's CRLs.
 
-    OCSP and every door see the revocation as soon as the first transaction is durable; a crash
-    before the CRL is published is made good by the next refresh. Raises NotFound
-    `certificate-unknown`, Conflict `already-revoked`.
+    On an operator's word that its key is compromised, the key is blocked for ever and every
+    certificate with it is revoked (BR 4.9.1.1 (3)): a thief of a factory key holds the identity
+    too. OCSP and every door see it as soon as the first transaction is durable; a crash before
+    the CRL is published is made good by the next refresh. Raises NotFound `certificate-unknown`,
+    Conflict `already-revoked`.
     """
+    found = _certificate(db, tenant_id, serial)
+    if reason is RevocationReason.KEY_COMPROMISE:
+        if found.revocation is not None and found.revocation.reason is reason:
+            raise Conflict("already-revoked", f"certificate {serial} is revoked already")
+        report_compromise(db, keys, found, by=by, now=now)
+    else:
+        revoke_one(db, keys, found, reason, by=by, now=now)
+    return _certificate(db, tenant_id, serial)
+
+
+def revoke_one(
+    db: Database,
+    keys: SigningKeys,
+    found: Certificate,
+    reason: RevocationReason,
+    *,
+    by: str,
+    now: dt.datetime,
+) -> None:
+    """Revoke this certificate and nothing else, whatever the reason given for it.
+
+    A subscriber's bare claim of a compromise ends here: without proof of the key it must not
+    reach other certificates. Raises Conflict `already-revoked`.
+    """
+    db.write(
+        lambda tx: writes.revoke_certificate(
+            tx, found.tenant_id, found.authority_id, found.serial, reason, by=by, at=now
+        )
+    )
+    _publish(db, keys, _authorities(db, [found]), now)
+
+
+def report_compromise(
+    db: Database, keys: SigningKeys, found: Certificate, *, by: str, now: dt.datetime
+) -> list[Certificate]:
+    """Block a certificate's key for ever and revoke every certificate with it, at once."""
+    reason = RevocationReason.KEY_COMPROMISE
+    with db.read() as tx:
+        same = reads.certificates_with_key(tx, found.tenant_id, found.key_fingerprint)
+    open_ones = [
+        each for each in same if each.revocation is None or each.revocation.reason is not reason
+    ]
+
+    def work(tx: Transaction) -> None:
+        writes.block_key(tx, found.key_fingerprint, now, by=by)
+        for each in open_ones:
+            writes.revoke_certificate(
+                tx, each.tenant_id, each.authority_id, each.serial, reason, by=by, at=now
+            )
+
+    db.write(work)
+    _publish(db, keys, _authorities(db, open_ones), now)
+    return open_ones
+
+
+def _certificate(db: Database, tenant_id: str, serial: Serial) -> Certificate:
     with db.read() as tx:
         found = reads.certificate(tx, tenant_id, serial)
     if found is None:
         raise NotFound("certificate-unknown", f"there is no certificate with serial {serial}")
-    db.write(
-        lambda tx: writes.revoke_certificate(
-            tx, tenant_id, found.authority_id, serial, reason, by=by, at=now
-        )
-    )
+    return found
+
+
+def _authorities(db: Database, touched: Sequence[Certificate]) -> dict[str, Authority | None]:
     with db.read() as tx:
-        authority = reads.authority(tx, tenant_id, found.authority_id)
-        revoked = reads.certificate(tx, tenant_id, serial)
-    if authority is None or revoked is None:
-        raise NotFound("certificate-unknown", f"there is no certificate with serial {serial}")
-    publish_crls(db, keys, authority, now)
-    return revoked
+        return {
+            each.authority_id: reads.authority(tx, each.tenant_id, each.authority_id)
+            for each in touched
+        }
 
 
 def retire_device(

@@ -10,7 +10,7 @@ from certmint.enrolment.signing import SigningKeys
 from certmint.issuance.crl import build_crl
 from certmint.issuance.ocsp import CertStatus, respond
 from certmint.model.entities import Authority
-from certmint.model.errors import NotFound
+from certmint.model.errors import Misconfigured, NotFound, Unavailable
 from certmint.model.serial import Serial
 from certmint.model.states import AuthorityState
 from certmint.registry import reads, writes
@@ -53,8 +53,12 @@ def _publish_shard(
 
 
 def refresh_crls(db: Database, keys: SigningKeys, now: dt.datetime) -> int:
-    """Publish anew wherever the newest CRL is older than half a day; how many authorities."""
-    done = 0
+    """Publish anew wherever the newest CRL is older than half a day; how many authorities.
+
+    An authority whose key fails does not keep the others waiting; the first failure is raised
+    at the end.
+    """
+    done, failed = 0, None
     with db.read() as tx:
         authorities = reads.all_authorities(tx)
     for authority in authorities:
@@ -63,8 +67,13 @@ def refresh_crls(db: Database, keys: SigningKeys, now: dt.datetime) -> int:
         with db.read() as tx:
             shards = [reads.latest_crl(tx, authority.id, s) for s in range(authority.crl_shards)]
         if any(crl is None or now - crl.this_update >= CRL_EVERY for crl in shards):
-            publish_crls(db, keys, authority, now)
-            done += 1
+            try:
+                publish_crls(db, keys, authority, now)
+                done += 1
+            except (Unavailable, Misconfigured) as error:
+                failed = failed or error
+    if failed is not None:
+        raise failed
     return done
 
 

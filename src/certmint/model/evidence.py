@@ -24,10 +24,15 @@ class EvidenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ControlsNames:
-    """The requester itself proved control of names (ACME authorizations)."""
+    """The requester is authorized for names (ACME authorizations).
+
+    It proved control of `names` itself; `delegated` are names that it may use because the
+    manufacturer validated their domain, which policy checks again.
+    """
 
     names: tuple[Name, ...]
     verified_at: dt.datetime
+    delegated: tuple[Name, ...] = ()
 
     kind = EvidenceKind.CONTROLS_NAMES
 

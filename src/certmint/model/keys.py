@@ -134,7 +134,7 @@ def _rsa(loaded: rsa.RSAPublicKey, spki: bytes) -> PublicKey:
         )
     from badkeys import checks  # 0.1 s of import, for RSA keys only
 
-    found = checks.checkrsa(numbers.n, numbers.e, checks=_RSA_CHECKS)["results"]
+    found = checks.checkrsa(numbers.n, numbers.e, checks=_RSA_CHECKS)
     if found:
         raise BadInput("key-weak", f"the RSA key is weak ({min(found)}): make a new one")
     return PublicKey(kind, spki)

@@ -53,7 +53,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def _lines(text: str) -> Iterator[ManifestLine]:
-    rows = csv.reader(text.splitlines(), strict=True)
+    rows = csv.reader(text.splitlines(keepends=True), strict=True)
     header: list[str] | None = None
     try:
         for row in rows:

@@ -61,9 +61,13 @@ class IPName:
 
     def __post_init__(self) -> None:
         try:
-            canonical = str(ipaddress.ip_address(self.value))
+            address = ipaddress.ip_address(self.value)
         except ValueError:
             raise BadInput("name-syntax", f"{self.value!r} is not an IP address") from None
+        # A zone is local to one host, and an IPv4-mapped address has two texts and two names.
+        if "%" in self.value or (address.version == 6 and address.ipv4_mapped is not None):
+            raise BadInput("name-syntax", f"{self.value!r} is not an address that others can reach")
+        canonical = str(address)
         if canonical != self.value:
             raise BadInput(
                 "name-syntax", f"{self.value!r} is not in canonical form; write {canonical!r}"

@@ -139,14 +139,17 @@ SERVICE = Profile(
     frozenset({KeyOrigin.SUBSCRIBER, KeyOrigin.FACTORY, KeyOrigin.KEY_MANAGEMENT}),
     _any_of(
         EvidenceKind.HOLDS_CERTIFICATE, EvidenceKind.OWNER_LOGIN, EvidenceKind.ATTESTATION,
-        EvidenceKind.BATCH_LINE, EvidenceKind.OPERATOR_GRANT,
+        EvidenceKind.BATCH_LINE, EvidenceKind.OPERATOR_GRANT, EvidenceKind.CONTROLS_NAMES,
     ),
     extended_key_usage=(SERVER_AUTH,), grace=dt.timedelta(days=730),
 )  # fmt: skip
 SERVICE_PUBLIC = Profile(
     "service-public", 1, Trust.PUBLIC, Purpose.SERVICE, dt.timedelta(days=199), _DEVICE_KEYS,
     frozenset({KeyOrigin.SUBSCRIBER}),
-    _any_of(EvidenceKind.HOLDS_CERTIFICATE, EvidenceKind.OWNER_LOGIN, EvidenceKind.ATTESTATION),
+    _any_of(
+        EvidenceKind.HOLDS_CERTIFICATE, EvidenceKind.OWNER_LOGIN, EvidenceKind.ATTESTATION,
+        EvidenceKind.CONTROLS_NAMES,
+    ),
     extended_key_usage=(SERVER_AUTH,), policies=(DV_POLICY,), grace=dt.timedelta(days=730),
 )  # fmt: skip
 SIGNER = Profile(

@@ -46,6 +46,7 @@ class RequesterKind(StrEnum):
     DEVICE = "device"
     OWNER = "owner"
     STATION = "station"
+    ACCOUNT = "account"  # an ACME account
 
 
 @dataclass(frozen=True, slots=True)

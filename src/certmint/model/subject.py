@@ -56,6 +56,8 @@ class DistinguishedName:
     @classmethod
     def parse(cls, text: str) -> "DistinguishedName":
         """From `C=US, O=Example Router Inc, CN=Root`; a comma in a value is written `\\,`."""
+        if "\0" in text:
+            raise BadInput("subject-syntax", "a distinguished name holds no NUL")
         pairs = []
         for part in text.replace("\\,", "\0").split(","):
             kind, equals, value = part.replace("\0", ",").partition("=")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from certmint.model.acme import Identifier, IdentifierType
 from certmint.model.constraints import NameConstraints
 from certmint.model.evidence import EvidenceKind
 from certmint.model.keys import KeyKind, KeyOrigin
@@ -33,6 +34,16 @@ def list_text(texts: Iterable[str]) -> str:
 def list_of(text: str) -> tuple[str, ...]:
     """The texts that `list_text` wrote."""
     return tuple(json.loads(text))
+
+
+def identifiers_text(identifiers: Iterable[Identifier]) -> str:
+    """What an order asks for, in its order."""
+    return canonical([(identifier.type, identifier.value) for identifier in identifiers])
+
+
+def identifiers_of(text: str) -> tuple[Identifier, ...]:
+    """The identifiers that `identifiers_text` wrote."""
+    return tuple(Identifier(IdentifierType(kind), value) for kind, value in json.loads(text))
 
 
 def subject_text(subject: DistinguishedName) -> str:

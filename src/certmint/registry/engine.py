@@ -11,6 +11,7 @@ import datetime as dt
 import functools
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,23 +203,39 @@ def _execute(statement: str, connection: sa.Connection) -> None:
 
 
 def _create_private(path: Path) -> None:
+    """Make an empty database with mode 0600 and a write-ahead log, unless there is a file."""
     if path.exists():
         return
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else a power failure may lose the file's name with all its content
-        finally:
-            os.close(folder)
-    except FileExistsError:
-        return  # another process was first
-    except FileNotFoundError:
+    if not path.parent.is_dir():
         raise Misconfigured(
             "database-folder", f"the folder {path.parent} of the database does not exist: make it"
-        ) from None
-    except PermissionError:
-        raise failures.failure(failures.READ_ONLY, str(path)) from None
+        )
+    try:
+        _link_into_place(path)
+    except FileExistsError:
+        return  # another process was first
+    except (OSError, sqlite3.Error) as error:
+        known = failures.translate(error, str(path))
+        if known is None:
+            raise
+        raise known from error
+
+
+def _link_into_place(path: Path) -> None:
+    # Complete before it has its name: two processes that switch one new file to a write-ahead
+    # log at the same moment do not wait for each other, so one of them would fail.
+    handle, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        _connect_sqlite(Path(made), BUSY_TIMEOUT).close()
+        os.link(made, path)
+    finally:
+        Path(made).unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else a power failure may lose the name, and all certificates with it
+    finally:
+        os.close(folder)
 
 
 def _postgresql_url(url: str) -> URL:

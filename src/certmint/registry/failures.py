@@ -5,6 +5,7 @@ a broken uniqueness or reference is Conflict or NotFound. What is in no table he
 ours and stays the driver's exception. The driver's own text is never passed on: it may hold values.
 """
 
+import errno
 import sqlite3
 
 import psycopg
@@ -55,6 +56,11 @@ SCHEMA: Failure = (
     "database-schema",
     "the database {name} lacks certmint's tables or is of another version: run `certmint init`",
 )
+ABSENT: Failure = (
+    Misconfigured,
+    "database-schema",
+    "the database {name} cannot be opened: check the path and its mode, or run `certmint init`",
+)
 CREDENTIALS: Failure = (
     Misconfigured,
     "database-credentials",
@@ -84,10 +90,18 @@ _SQLITE: dict[int, Failure] = {
     sqlite3.SQLITE_AUTH: READ_ONLY,
     sqlite3.SQLITE_CORRUPT: CORRUPT,
     sqlite3.SQLITE_NOTADB: CORRUPT,
-    sqlite3.SQLITE_CANTOPEN: SCHEMA,
+    sqlite3.SQLITE_CANTOPEN: ABSENT,
     sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: _REFERENCE,
     sqlite3.SQLITE_CONSTRAINT_UNIQUE: _EXISTS,
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: _EXISTS,
+}
+
+_FILE_SYSTEM: dict[int, Failure] = {
+    errno.EACCES: READ_ONLY,
+    errno.EPERM: READ_ONLY,
+    errno.EROFS: READ_ONLY,
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
 }
 
 # SQLSTATE, whole or by its class (PostgreSQL documentation, appendix A).
@@ -95,7 +109,7 @@ _POSTGRESQL: dict[str, Failure] = {
     "08": UNREACHABLE,
     "22": _VALUE,
     "28": CREDENTIALS,
-    "3D": SCHEMA,
+    "3D": ABSENT,
     "3F": SCHEMA,
     "42P01": SCHEMA,
     "42703": SCHEMA,
@@ -124,12 +138,14 @@ def failure(kind: Failure, name: str) -> CertmintError:
 
 
 def translate(error: BaseException, name: str) -> CertmintError | None:
-    """The certmint error for what a driver raised, or None if it is a bug of ours."""
+    """The certmint error for what a driver or the file system raised; None for a bug of ours."""
     kind = None
     if isinstance(error, sqlite3.Error):
         kind = _of_sqlite(error)
     elif isinstance(error, psycopg.Error):
         kind = _of_postgresql(error)
+    elif isinstance(error, OSError):
+        kind = _FILE_SYSTEM.get(error.errno or 0, UNREACHABLE)
     return None if kind is None else failure(kind, name)
 
 
@@ -157,7 +173,7 @@ def _unanswered(text: str) -> Failure:
     if "password authentication failed" in text or "no password supplied" in text:
         return CREDENTIALS
     if 'database "' in text and "does not exist" in text:
-        return SCHEMA
+        return ABSENT
     if "too many clients" in text or "remaining connection slots" in text:
         return BUSY
     return UNREACHABLE

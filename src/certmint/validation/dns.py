@@ -60,8 +60,10 @@ class Nameserver:
         """
         host, port = text, 53
         if text.startswith("["):
-            host, _, rest = text[1:].partition("]")
-            port = int(rest[1:]) if rest[1:].isdigit() else 53
+            host, closed, rest = text[1:].partition("]")
+            port = 53 if closed and not rest else 0
+            if rest[:1] == ":" and rest[1:].isdigit():
+                port = int(rest[1:])
         elif text.count(":") == 1:
             host, _, number = text.partition(":")
             port = int(number) if number.isdigit() else 0

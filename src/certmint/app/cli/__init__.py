@@ -29,6 +29,8 @@ COMMANDS = {
     "batch": ("batches", "Factory runs: mint, resume, show."),
     "certificate": ("certificates", "Certificates: issue, show, revoke."),
     "audit": ("certificates", "The audit log: list, verify."),
+    "acme": ("acme", "ACME directories and account bindings."),
+    "lab": ("lab", "An ACME server on loopback for clients to be tried against."),
     "simulate": ("simulate", "A fleet over years, on the real policy and a fast clock."),
     "demo": ("demo", "Play the whole router story, on real parts."),
 }

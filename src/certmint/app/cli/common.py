@@ -187,6 +187,7 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """What JSON has no word for."""
     if isinstance(value, dt.datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
     return str(value)

@@ -81,24 +81,6 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
                 tx, tenant.id, device_id=found.device.id, after=None, limit=1000
             )
     planned = renewal_window(found.service, found) if found.service else None
-    print_item(
-        {
-            "serial_number": found.device.serial_number,
-            "product": found.product.name,
-            "label": found.device.label,
-            "mac": found.device.mac or None,
-            "state": found.device.state.value,
-            "names": list(map(str, found.product.names_of(found.device.label))),
-            "batch": found.device.batch_id,
-            "owner": found.device.owner_id,
-            "renews_from": planned.start if planned else None,
-            "renews_until": planned.end if planned else None,
-        },
-        as_json=as_json,
-    )
-    if as_json:
-        return
-    click.echo()
     now = here.clock()
     rows = [
         {
@@ -110,6 +92,23 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
         }
         for each in certificates
     ]
+    item: dict[str, object] = {
+        "serial_number": found.device.serial_number,
+        "product": found.product.name,
+        "label": found.device.label,
+        "mac": found.device.mac or None,
+        "state": found.device.state.value,
+        "names": list(map(str, found.product.names_of(found.device.label))),
+        "batch": found.device.batch_id,
+        "owner": found.device.owner_id,
+        "renews_from": planned.start if planned else None,
+        "renews_until": planned.end if planned else None,
+    }
+    if as_json:
+        print_item(item | {"certificates": rows}, as_json=True)
+        return
+    print_item(item, as_json=False)
+    click.echo()
     print_rows(rows, as_json=False, empty="no certificates yet")
 
 

@@ -1,5 +1,6 @@
 """`certmint domain`: DNS records, and proof of control."""
 
+import json
 from pathlib import Path
 
 import click
@@ -170,5 +171,5 @@ def _describe(found: DomainValidation) -> dict[str, object]:
         "domain": found.domain,
         "method": found.method.value,
         "verified_at": found.verified_at,
-        "evidence": found.evidence or None,
+        "evidence": json.loads(found.evidence) if found.evidence else None,
     }

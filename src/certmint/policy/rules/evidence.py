@@ -135,7 +135,10 @@ def _grant(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | 
 
 def _controls(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
     for piece in request.evidence:
-        if isinstance(piece, ControlsNames) and not set(request.names) <= set(piece.names):
+        if isinstance(piece, ControlsNames) and not set(request.names) <= {
+            *piece.names,
+            *piece.delegated,
+        }:
             return "the proof of control does not cover every name of this request"
     return None
 

@@ -7,6 +7,7 @@ from publicsuffixlist import PublicSuffixList
 
 from certmint.model.csr import CSR
 from certmint.model.entities import DomainValidation, ValidationMethod
+from certmint.model.evidence import ControlsNames
 from certmint.model.names import DNSName, IPName, Name, is_special_use
 from certmint.model.profile import Purpose, Trust
 from certmint.model.request import CertificateRequest, Facts
@@ -61,8 +62,14 @@ def _subordinate(request: CertificateRequest, facts: Facts, now: dt.datetime) ->
 
 
 def _unvalidated(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str | None:
+    proved = {
+        name
+        for piece in request.evidence
+        if isinstance(piece, ControlsNames) and piece.verified_at <= now
+        for name in piece.names
+    }
     for name in request.names:
-        if not _validated(name, request, facts, now):
+        if name not in proved and not _validated(name, request, facts, now):
             return f"{name} is not within a domain whose control was validated and is still fresh"
     return None
 

@@ -1,0 +1,116 @@
+"""Errors on ACME's wire: problem documents with the types of RFC 8555 6.7, and their status."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.responses import Response
+
+from certmint.doors.http import STATUS
+from certmint.model.acme import Identifier
+from certmint.model.errors import CertmintError, Unavailable
+
+URN = "urn:ietf:params:acme:error:"
+TYPES = frozenset({
+    "accountDoesNotExist", "alreadyReplaced", "alreadyRevoked", "badCSR", "badNonce",
+    "badPublicKey", "badRevocationReason", "badSignatureAlgorithm", "caa", "compound",
+    "connection", "dns", "externalAccountRequired", "incorrectResponse", "invalidContact",
+    "invalidProfile", "malformed", "orderNotReady", "rateLimited", "rejectedIdentifier",
+    "serverInternal", "tls", "unauthorized", "unsupportedContact", "unsupportedIdentifier",
+    "userActionRequired",
+})  # fmt: skip
+RETRY_AFTER_S = 60
+
+# Our code -> ACME's type and status. What is not here is `malformed` or `unauthorized` by its kind.
+_BY_CODE: Mapping[str, tuple[str, int]] = {
+    "account-unknown": ("accountDoesNotExist", 400),
+    "account-key-used": ("malformed", 409),
+    "already-replaced": ("alreadyReplaced", 409),
+    "already-revoked": ("alreadyRevoked", 400),
+    "authorization-over": ("malformed", 400),
+    "authorization-stale": ("unauthorized", 403),
+    "binding-refused": ("unauthorized", 403),
+    "binding-required": ("externalAccountRequired", 403),
+    "binding-revoked": ("unauthorized", 403),
+    "binding-spent": ("unauthorized", 403),
+    "certificate-unknown": ("malformed", 404),
+    "contact-scheme": ("unsupportedContact", 400),
+    "contact-syntax": ("invalidContact", 400),
+    "csr-asks-more": ("badCSR", 400),
+    "csr-names": ("badCSR", 400),
+    "csr-signature": ("badCSR", 400),
+    "csr-syntax": ("badCSR", 400),
+    "identifier-type": ("unsupportedIdentifier", 400),
+    "key-blocked": ("badPublicKey", 400),
+    "key-kind": ("badPublicKey", 400),
+    "key-origin": ("badPublicKey", 400),
+    "key-reused": ("badPublicKey", 400),
+    "key-syntax": ("badCSR", 400),
+    "key-weak": ("badPublicKey", 400),
+    "name-not-of-device": ("rejectedIdentifier", 403),
+    "name-not-public": ("rejectedIdentifier", 403),
+    "name-not-validated": ("unauthorized", 403),
+    "name-outside-constraints": ("rejectedIdentifier", 403),
+    "name-syntax": ("rejectedIdentifier", 400),
+    "not-authorized": ("unauthorized", 403),
+    "order-not-ready": ("orderNotReady", 403),
+    "profile-not-offered": ("invalidProfile", 400),
+    "rate-limited": ("rateLimited", 429),
+    "revocation-reason": ("badRevocationReason", 400),
+}
+_BY_STATUS = {400: "malformed", 401: "unauthorized", 403: "unauthorized", 404: "malformed",
+              405: "malformed", 409: "malformed", 413: "malformed", 415: "malformed",
+              429: "rateLimited"}  # fmt: skip
+
+
+class ACMEProblem(Exception):
+    """Something that only ACME knows: a bad nonce, an account that is not there."""
+
+    def __init__(
+        self, kind: str, detail: str, status: int = 400, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.kind, self.detail, self.status = kind, detail, status
+        self.extra = dict(extra or {})
+
+
+def kind_of(error: CertmintError) -> tuple[str, int]:
+    """ACME's error type and the HTTP status of one of our errors."""
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
+    status = STATUS[type(error)][0]
+    return _BY_STATUS.get(status, "serverInternal"), status
+
+
+def document(kind: str, detail: str, status: int, extra: Mapping[str, Any]) -> Response:
+    """A problem document; rate limits and outages say when to come again."""
+    body = {"type": URN + kind, "detail": detail, "status": status, **extra}
+    headers = {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    return Response(json.dumps(body), status, headers, media_type="application/problem+json")
+
+
+def problem(error: CertmintError) -> Response:
+    """One of our errors on the wire."""
+    kind, status = kind_of(error)
+    detail = error.detail
+    if status >= 500 and not isinstance(error, Unavailable):
+        detail = "the operator of this server has to look at its log"
+    return document(kind, detail, status, {})
+
+
+def rejected(reasons: Sequence[tuple[Identifier, CertmintError]]) -> Response:
+    """Several identifiers, each with its own reason (RFC 8555 6.7.1)."""
+    parts = [
+        {
+            "type": URN + kind_of(error)[0],
+            "detail": error.detail,
+            "identifier": {"type": identifier.type.value, "value": identifier.value},
+        }
+        for identifier, error in reasons
+    ]
+    kinds = {part["type"] for part in parts}
+    kind = kind_of(reasons[0][1])[0] if len(kinds) == 1 else "compound"
+    detail = reasons[0][1].detail if len(parts) == 1 else f"{len(parts)} identifiers are refused"
+    return document(kind, detail, 403, {"subproblems": parts})

@@ -1,0 +1,176 @@
+"""Answering a challenge: one look at the network, and what follows for authorization and orders."""
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+
+from certmint.enrolment.acme.orders import VALID_LIFE
+from certmint.model.acme import (
+    Account,
+    Authorization,
+    AuthorizationEvent,
+    AuthorizationState,
+    Challenge,
+    ChallengeEvent,
+    ChallengeState,
+    ChallengeType,
+    OrderEvent,
+    OrderState,
+)
+from certmint.model.errors import NotFound, Unavailable, WrongState
+from certmint.model.names import DNSName, Name
+from certmint.registry import reads, writes
+from certmint.registry.engine import Database, Transaction
+from certmint.validation import dns01, http01, tlsalpn01
+from certmint.validation.dns import Resolver
+from certmint.validation.reach import Failed, Reach
+
+
+@dataclass(frozen=True)
+class Network:
+    """How validators reach the world."""
+
+    resolver: Resolver
+    reach: Reach
+
+
+def begin(db: Database, account: Account, challenge_id: str, now: dt.datetime) -> bool:
+    """Take a challenge for validation; False if it was taken or is over already.
+
+    Raises NotFound `challenge-unknown`, WrongState `authorization-over`.
+    """
+    with db.read() as tx:
+        found = reads.acme_challenge(tx, account.id, challenge_id)
+    if found is None:
+        raise NotFound("challenge-unknown", "there is no such challenge")
+    authorization, challenge = found
+    if challenge.state is not ChallengeState.PENDING:
+        return False
+    if authorization.state is not AuthorizationState.PENDING or now >= authorization.expires_at:
+        raise WrongState("authorization-over", "the authorization is not pending any more")
+    try:
+        db.write(
+            lambda tx: writes.move_acme_challenge(
+                tx, account.tenant_id, challenge_id, ChallengeState.PENDING,
+                ChallengeEvent.ANSWERED, at=now,
+            )
+        )  # fmt: skip
+    except WrongState:
+        return False
+    return True
+
+
+def validate(
+    db: Database,
+    account: Account,
+    challenge_id: str,
+    account_url: str,
+    network: Network,
+    now: dt.datetime,
+) -> None:
+    """Look, and write down what was seen; the authorization and its orders follow.
+
+    If the process dies here the challenge stays `processing`, and the job of stale challenges
+    looks again.
+    """
+    with db.read() as tx:
+        found = reads.acme_challenge(tx, account.id, challenge_id)
+    if found is None or found[1].state is not ChallengeState.PROCESSING:
+        return
+    authorization, challenge = found
+    try:
+        seen = _look(account, authorization, challenge, account_url, network)
+    except Failed as failure:
+        error = json.dumps({"type": failure.kind, "detail": failure.detail})
+        db.write(lambda tx: _fail(tx, authorization, challenge, error, now))
+    except Unavailable as failure:
+        error = json.dumps({"type": "dns", "detail": failure.detail})
+        db.write(lambda tx: _fail(tx, authorization, challenge, error, now))
+    else:
+        db.write(lambda tx: _succeed(tx, authorization, challenge, seen, now))
+
+
+def _look(
+    account: Account,
+    authorization: Authorization,
+    challenge: Challenge,
+    account_url: str,
+    network: Network,
+) -> dict[str, object]:
+    name: Name = authorization.identifier.name
+    proof = f"{challenge.token}.{account.thumbprint}"
+    if challenge.type is ChallengeType.HTTP_01:
+        return http01.check(name, challenge.token, proof, network.resolver, network.reach)
+    if challenge.type is ChallengeType.TLS_ALPN_01:
+        return tlsalpn01.check(name, proof, network.resolver, network.reach)
+    if not isinstance(name, DNSName):
+        raise Failed("malformed", "an address is not validated in the DNS (RFC 8738 7)")
+    url = account_url if challenge.type is ChallengeType.DNS_ACCOUNT_01 else None
+    return dns01.check(name, proof, network.resolver, url)
+
+
+def _fail(
+    tx: Transaction,
+    authorization: Authorization,
+    challenge: Challenge,
+    error: str,
+    now: dt.datetime,
+) -> None:
+    tenant = authorization.tenant_id
+    writes.move_acme_challenge(
+        tx, tenant, challenge.id, ChallengeState.PROCESSING, ChallengeEvent.FAILED,
+        error=error, at=now,
+    )  # fmt: skip
+    writes.move_acme_authorization(
+        tx, tenant, authorization.id, AuthorizationState.PENDING, AuthorizationEvent.FAILED,
+        by="validation", at=now,
+    )  # fmt: skip
+    for order in reads.acme_orders_of_authorization(tx, authorization.id):
+        if order.state is OrderState.PENDING:
+            writes.move_acme_order(
+                tx, tenant, order.id, OrderState.PENDING, OrderEvent.FAILED, error=error, at=now
+            )
+
+
+def _succeed(
+    tx: Transaction,
+    authorization: Authorization,
+    challenge: Challenge,
+    seen: dict[str, object],
+    now: dt.datetime,
+) -> None:
+    tenant = authorization.tenant_id
+    writes.move_acme_challenge(
+        tx, tenant, challenge.id, ChallengeState.PROCESSING, ChallengeEvent.VALIDATED,
+        validated_at=now, at=now,
+    )  # fmt: skip
+    writes.move_acme_authorization(
+        tx, tenant, authorization.id, AuthorizationState.PENDING, AuthorizationEvent.VALIDATED,
+        evidence=json.dumps(seen, sort_keys=True), expires_at=now + VALID_LIFE,
+        by="validation", at=now,
+    )  # fmt: skip
+    for order in reads.acme_orders_of_authorization(tx, authorization.id):
+        if order.state is not OrderState.PENDING:
+            continue
+        held = reads.acme_authorizations(tx, authorization.account_id, order.authorization_ids)
+        if all(each.state is AuthorizationState.VALID for each in held.values()):
+            writes.move_acme_order(
+                tx, tenant, order.id, OrderState.PENDING, OrderEvent.AUTHORIZED, at=now
+            )
+
+
+def deactivate(
+    db: Database, account: Account, authorization: Authorization, now: dt.datetime
+) -> Authorization:
+    """Give an authorization up (RFC 8555 7.5.2). Raises WrongState, NotFound."""
+    db.write(
+        lambda tx: writes.move_acme_authorization(
+            tx, account.tenant_id, authorization.id, authorization.state,
+            AuthorizationEvent.DEACTIVATED, by=f"account:{account.id}", at=now,
+        )
+    )  # fmt: skip
+    with db.read() as tx:
+        found = reads.acme_authorization(tx, account.id, authorization.id)
+    if found is None:
+        raise NotFound("authorization-unknown", "there is no such authorization")
+    return found

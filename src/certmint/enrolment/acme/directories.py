@@ -1,0 +1,67 @@
+"""Directories: which authority and profiles a manufacturer offers over ACME."""
+
+import datetime as dt
+import re
+
+from certmint.enrolment.authorities import authority_named, profile_named
+from certmint.enrolment.manufacturers import new_id
+from certmint.model.acme import Directory
+from certmint.model.entities import Manufacturer
+from certmint.model.errors import BadInput, NotFound
+from certmint.model.evidence import EvidenceKind
+from certmint.model.profile import Purpose
+from certmint.model.serial import RandomBytes
+from certmint.registry import reads, writes
+from certmint.registry.engine import Database
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\Z")
+_CONTROLS = frozenset({EvidenceKind.CONTROLS_NAMES})
+
+
+def add_directory(
+    db: Database,
+    tenant: Manufacturer,
+    name: str,
+    authority: str,
+    profiles: tuple[str, ...],
+    *,
+    requires_binding: bool,
+    by: str,
+    now: dt.datetime,
+    random_bytes: RandomBytes,
+) -> Directory:
+    """Open a directory. Raises BadInput `directory-syntax`, Conflict `directory-exists`."""
+    if not _NAME.match(name) or not profiles:
+        raise BadInput(
+            "directory-syntax",
+            f"{name!r}: a directory has a name of lower-case letters, digits and hyphens, and at "
+            "least one profile",
+        )
+    with db.read() as tx:
+        issuer = authority_named(tx, tenant.id, authority)
+        for each in profiles:
+            profile = profile_named(tx, tenant.id, each)
+            if profile.purpose is not Purpose.SERVICE or _CONTROLS not in profile.accepts:
+                raise BadInput(
+                    "directory-syntax", f"profile {each!r} is not for names whose control is proved"
+                )
+    made = Directory(
+        id=new_id("dir", now, random_bytes),
+        tenant_id=tenant.id,
+        name=name,
+        authority_id=issuer.id,
+        profiles=profiles,
+        requires_binding=requires_binding,
+        created_at=now,
+    )
+    db.write(lambda tx: writes.add_acme_directory(tx, made, by=by, at=now))
+    return made
+
+
+def directory_named(db: Database, tenant_slug: str, name: str) -> Directory:
+    """Raises NotFound `directory-unknown`."""
+    with db.read() as tx:
+        found = reads.acme_directory(tx, tenant_slug, name)
+    if found is None:
+        raise NotFound("directory-unknown", f"there is no ACME directory {tenant_slug}/{name}")
+    return found

@@ -1,0 +1,49 @@
+"""Replay nonces that every node accepts, before and after a restart (RFC 8555 6.5).
+
+A nonce carries its own time and MAC, so that handing one out stores nothing; using one stores it
+until it would have expired anyway, so that it is used once in the whole installation.
+"""
+
+import base64
+import datetime as dt
+import hashlib
+import hmac
+
+from certmint.model.serial import RandomBytes
+from certmint.registry import writes
+from certmint.registry.engine import Database
+
+LIFE = dt.timedelta(hours=24)
+_MAC_OCTETS, _RANDOM_OCTETS = 16, 16
+
+
+class Nonces:
+    """`secret` is the same on every node."""
+
+    def __init__(self, db: Database, secret: bytes) -> None:
+        self._db = db
+        self._secret = secret
+
+    def make(self, now: dt.datetime, random_bytes: RandomBytes) -> str:
+        """A fresh nonce: seconds, 128 random bits, MAC; base64url."""
+        body = int(now.timestamp()).to_bytes(5, "big") + random_bytes(_RANDOM_OCTETS)
+        return base64.urlsafe_b64encode(body + self._mac(body)).rstrip(b"=").decode()
+
+    def spend(self, nonce: object, now: dt.datetime) -> bool:
+        """Whether the nonce is ours, fresh, and used for the first time; it is used now."""
+        if not isinstance(nonce, str) or len(nonce) > 64:
+            return False
+        try:
+            data = base64.urlsafe_b64decode(nonce + "=" * (-len(nonce) % 4))
+        except ValueError:
+            return False
+        body, mac = data[:-_MAC_OCTETS], data[-_MAC_OCTETS:]
+        if len(body) != 5 + _RANDOM_OCTETS or not hmac.compare_digest(mac, self._mac(body)):
+            return False
+        made = dt.datetime.fromtimestamp(int.from_bytes(body[:5], "big"), dt.UTC)
+        if not now - LIFE < made <= now + dt.timedelta(minutes=5):
+            return False
+        return self._db.write(lambda tx: writes.use_acme_nonce(tx, body.hex(), made + LIFE))
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._secret, body, hashlib.sha256)[:_MAC_OCTETS]

@@ -1,0 +1,300 @@
+"""Reading ACME's directories, accounts, bindings, orders, authorizations and challenges.
+
+What belongs to an account is read by the account's id, and never shows another account's. Only
+what serves the jobs of every tenant (stale orders and challenges) takes neither.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from certmint.model.acme import (
+    Account,
+    Authorization,
+    AuthorizationState,
+    Binding,
+    Challenge,
+    Directory,
+    Order,
+    OrderState,
+)
+from certmint.model.serial import Serial
+from certmint.registry import acme_rows, schema
+from certmint.registry.engine import Transaction
+from certmint.registry.rows import Row
+from certmint.registry.statements import chunks
+
+_MANUFACTURER = schema.manufacturer.c
+_DIRECTORY = schema.acme_directory.c
+_ACCOUNT = schema.acme_account.c
+_BINDING = schema.acme_binding.c
+_ORDER = schema.acme_order.c
+_PART = schema.acme_order_authorization.c
+_AUTHORIZATION = schema.acme_authorization.c
+_CHALLENGE = schema.acme_challenge.c
+
+# In the words of the partial indexes: a bound value would not let the planner use them.
+_IS_PENDING = sa.text("state = 'pending'")
+_IS_PROCESSING = sa.text("state = 'processing'")
+
+WantedIdentifier = tuple[str, str, bool]
+"""Type, value without a wildcard label, and whether it is for the wildcard."""
+
+
+def acme_directory(tx: Transaction, tenant_slug: str, name: str) -> Directory | None:
+    """A directory by the two words of its URL, of any tenant."""
+    query = (
+        sa.select(schema.acme_directory)
+        .join(schema.manufacturer, _MANUFACTURER.id == _DIRECTORY.tenant_id)
+        .where(_MANUFACTURER.slug == tenant_slug, _DIRECTORY.name == name)
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else acme_rows.directory_of(row)
+
+
+def acme_directories(tx: Transaction, tenant_id: str) -> list[Directory]:
+    """The tenant's directories, by name."""
+    query = (
+        sa.select(schema.acme_directory)
+        .where(_DIRECTORY.tenant_id == tenant_id)
+        .order_by(_DIRECTORY.name)
+    )
+    return [acme_rows.directory_of(row) for row in tx.execute(query)]
+
+
+def acme_account(tx: Transaction, directory_id: str, account_id: str) -> Account | None:
+    """An account of the directory by its id, in whatever state."""
+    return _account(tx, _ACCOUNT.directory_id == directory_id, _ACCOUNT.id == account_id)
+
+
+def acme_account_by_key(tx: Transaction, directory_id: str, thumbprint: str) -> Account | None:
+    """The account that this key has at the directory, in whatever state."""
+    return _account(tx, _ACCOUNT.directory_id == directory_id, _ACCOUNT.thumbprint == thumbprint)
+
+
+def acme_binding(tx: Transaction, directory_id: str, binding_id: str) -> Binding | None:
+    """A binding of the directory; the caller checks expiry, revocation and whether it is spent."""
+    query = sa.select(schema.acme_binding).where(
+        _BINDING.directory_id == directory_id, _BINDING.id == binding_id
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else acme_rows.binding_of(row)
+
+
+def acme_bindings(
+    tx: Transaction, tenant_id: str, after: str | None = None, limit: int = 100
+) -> list[Binding]:
+    """The tenant's bindings, by id; `after` is the last id of the page before."""
+    query = sa.select(schema.acme_binding).where(_BINDING.tenant_id == tenant_id)
+    if after is not None:
+        query = query.where(_BINDING.id > after)
+    found = tx.execute(query.order_by(_BINDING.id).limit(limit))
+    return [acme_rows.binding_of(row) for row in found]
+
+
+def acme_order(tx: Transaction, account_id: str, order_id: str) -> Order | None:
+    """An order of the account by its id."""
+    query = sa.select(schema.acme_order).where(
+        _ORDER.account_id == account_id, _ORDER.id == order_id
+    )
+    return next(iter(_orders(tx, query)), None)
+
+
+def acme_orders(
+    tx: Transaction,
+    account_id: str,
+    *,
+    after: str | None = None,
+    limit: int = 100,
+    now: dt.datetime,
+) -> list[str]:
+    """Ids of the account's orders that are neither invalid nor expired, newest first.
+
+    `after` is the last id of the page before; behind one that is not the account's is nothing.
+    """
+    query = sa.select(_ORDER.id).where(
+        _ORDER.account_id == account_id,
+        _ORDER.state != OrderState.INVALID.value,
+        _ORDER.expires_at > now,
+    )
+    if after is not None:
+        last = (
+            sa.select(_ORDER.created_at, _ORDER.id)
+            .where(_ORDER.account_id == account_id, _ORDER.id == after)
+            .scalar_subquery()
+        )
+        query = query.where(sa.tuple_(_ORDER.created_at, _ORDER.id) < last)
+    newest_first = query.order_by(_ORDER.created_at.desc(), _ORDER.id.desc())
+    return list(tx.execute(newest_first.limit(limit)).scalars())
+
+
+def count_pending_acme_orders(tx: Transaction, account_id: str, now: dt.datetime) -> int:
+    """How many of the account's orders wait for an authorization and have not expired."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(schema.acme_order)
+        .where(_ORDER.account_id == account_id, _ORDER.expires_at > now, _IS_PENDING)
+    )
+    return int(tx.execute(query).scalar_one())
+
+
+def acme_stale_orders(tx: Transaction, older_than: dt.datetime, limit: int) -> list[Order]:
+    """Orders of every tenant that have been PROCESSING since before then, oldest first."""
+    query = (
+        sa.select(schema.acme_order)
+        .where(_ORDER.moved_at < older_than, _IS_PROCESSING)
+        .order_by(_ORDER.moved_at)
+        .limit(limit)
+    )
+    return _orders(tx, query)
+
+
+def acme_order_of_serial(tx: Transaction, tenant_id: str, serial: Serial) -> Order | None:
+    """The order that a certificate was issued for: it says which account has it."""
+    query = (
+        sa.select(schema.acme_order)
+        .where(_ORDER.tenant_id == tenant_id, _ORDER.serial == serial)
+        .limit(1)
+    )
+    return next(iter(_orders(tx, query)), None)
+
+
+def acme_orders_of_authorization(tx: Transaction, authorization_id: str) -> list[Order]:
+    """Every order that needs the authorization, oldest first; they are of one account."""
+    query = (
+        sa.select(schema.acme_order)
+        .join(schema.acme_order_authorization, _PART.order_id == _ORDER.id)
+        .where(_PART.authorization_id == authorization_id)
+        .order_by(_ORDER.created_at, _ORDER.id)
+    )
+    return _orders(tx, query)
+
+
+def acme_authorization(
+    tx: Transaction, account_id: str, authorization_id: str
+) -> Authorization | None:
+    """An authorization of the account by its id, with its challenges."""
+    return acme_authorizations(tx, account_id, [authorization_id]).get(authorization_id)
+
+
+def acme_authorizations(
+    tx: Transaction, account_id: str, ids: Iterable[str]
+) -> dict[str, Authorization]:
+    """Those of the authorizations that the account has, by id, with their challenges."""
+    query = sa.select(schema.acme_authorization).where(_AUTHORIZATION.account_id == account_id)
+    found = [
+        row
+        for piece in chunks(ids)
+        for row in tx.execute(query.where(_AUTHORIZATION.id.in_(piece)))
+    ]
+    return {each.id: each for each in _with_challenges(tx, found)}
+
+
+def valid_acme_authorizations(
+    tx: Transaction,
+    account_id: str,
+    identifiers: Sequence[WantedIdentifier],
+    now: dt.datetime,
+) -> list[Authorization]:
+    """The account's VALID authorizations for these, not expired; the longest-lived last."""
+    return _reusable(tx, account_id, identifiers, AuthorizationState.VALID, now)
+
+
+def pending_acme_authorizations(
+    tx: Transaction,
+    account_id: str,
+    identifiers: Sequence[WantedIdentifier],
+    now: dt.datetime,
+) -> list[Authorization]:
+    """The account's PENDING authorizations for these, not expired; the longest-lived last."""
+    return _reusable(tx, account_id, identifiers, AuthorizationState.PENDING, now)
+
+
+def acme_challenge(
+    tx: Transaction, account_id: str, challenge_id: str
+) -> tuple[Authorization, Challenge] | None:
+    """A challenge of the account by its id, and the authorization that it is for."""
+    query = sa.select(schema.acme_challenge).where(
+        _CHALLENGE.account_id == account_id, _CHALLENGE.id == challenge_id
+    )
+    return next(iter(_with_authorizations(tx, query)), None)
+
+
+def stale_acme_challenges(
+    tx: Transaction, older_than: dt.datetime, limit: int
+) -> list[tuple[Authorization, Challenge]]:
+    """Challenges of every tenant that have been PROCESSING since before then, oldest first."""
+    query = (
+        sa.select(schema.acme_challenge)
+        .where(_CHALLENGE.moved_at < older_than, _IS_PROCESSING)
+        .order_by(_CHALLENGE.moved_at)
+        .limit(limit)
+    )
+    return _with_authorizations(tx, query)
+
+
+def _account(tx: Transaction, *where: sa.ColumnElement[bool]) -> Account | None:
+    row = tx.execute(sa.select(schema.acme_account).where(*where)).one_or_none()
+    return None if row is None else acme_rows.account_of(row)
+
+
+def _orders(tx: Transaction, query: sa.Select[*tuple[Any, ...]]) -> list[Order]:
+    found = tx.execute(query).all()
+    parts: dict[str, list[str]] = {row.id: [] for row in found}
+    of_orders = sa.select(_PART.order_id, _PART.authorization_id).order_by(
+        _PART.order_id, _PART.position
+    )
+    for piece in chunks(parts):
+        for order_id, authorization_id in tx.execute(of_orders.where(_PART.order_id.in_(piece))):
+            parts[order_id].append(authorization_id)
+    return [acme_rows.order_of(row, parts[row.id]) for row in found]
+
+
+def _reusable(
+    tx: Transaction,
+    account_id: str,
+    identifiers: Sequence[WantedIdentifier],
+    state: AuthorizationState,
+    now: dt.datetime,
+) -> list[Authorization]:
+    wanted = {(str(kind), value, is_wildcard) for kind, value, is_wildcard in identifiers}
+    query = sa.select(schema.acme_authorization).where(
+        _AUTHORIZATION.account_id == account_id,
+        _AUTHORIZATION.state == state.value,
+        _AUTHORIZATION.expires_at > now,
+    )
+    found = [
+        row
+        for piece in chunks(sorted({value for _, value, _ in wanted}))
+        for row in tx.execute(query.where(_AUTHORIZATION.identifier.in_(piece)))
+        if (row.identifier_type, row.identifier, bool(row.is_wildcard)) in wanted
+    ]
+    found.sort(key=lambda row: (row.expires_at, row.id))
+    return _with_challenges(tx, found)
+
+
+def _with_challenges(tx: Transaction, found: Sequence[Row]) -> list[Authorization]:
+    challenges: dict[str, list[Challenge]] = {row.id: [] for row in found}
+    query = sa.select(schema.acme_challenge).order_by(
+        _CHALLENGE.authorization_id, _CHALLENGE.position
+    )
+    for piece in chunks(challenges):
+        for row in tx.execute(query.where(_CHALLENGE.authorization_id.in_(piece))):
+            challenges[row.authorization_id].append(acme_rows.challenge_of(row))
+    return [acme_rows.authorization_of(row, challenges[row.id]) for row in found]
+
+
+def _with_authorizations(
+    tx: Transaction, query: sa.Select[*tuple[Any, ...]]
+) -> list[tuple[Authorization, Challenge]]:
+    found = tx.execute(query).all()
+    of_ids = sa.select(schema.acme_authorization)
+    parents = [
+        row
+        for piece in chunks({row.authorization_id for row in found})
+        for row in tx.execute(of_ids.where(_AUTHORIZATION.id.in_(piece)))
+    ]
+    by_id = {each.id: each for each in _with_challenges(tx, parents)}
+    return [(by_id[row.authorization_id], acme_rows.challenge_of(row)) for row in found]
