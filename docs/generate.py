@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from certmint.model.acme import ACCOUNT, AUTHORIZATION, CHALLENGE, ORDER
 from certmint.model.states import AUTHORITY, BATCH, DEVICE
 from certmint.policy.rules import RULES
 
@@ -24,7 +25,7 @@ def state_page(title: str, table: Mapping[StrEnum, Mapping[Any, StrEnum]]) -> st
     lines += [f"  {state.value} --> [*]" for state, moves in table.items() if not moves]
     drawn = "\n".join(lines)
     return (
-        f"# {title}\n\nDrawn from `src/certmint/model/states.py` by `make docs`. Nothing else "
+        f"# {title}\n\nDrawn from the tables in `src/certmint/model/` by `make docs`. Nothing else "
         f"moves a state, and each move is one compare-and-set.\n\n"
         f"```mermaid\nstateDiagram-v2\n{drawn}\n```\n"
     )
@@ -38,6 +39,10 @@ def pages() -> dict[Path, str]:
             ("device", "Device", DEVICE),
             ("batch", "Batch", BATCH),
             ("authority", "Authority", AUTHORITY),
+            ("acme-account", "ACME account", ACCOUNT),
+            ("acme-order", "ACME order", ORDER),
+            ("acme-authorization", "ACME authorization", AUTHORIZATION),
+            ("acme-challenge", "ACME challenge", CHALLENGE),
         )
     }
     policy = HERE / "policy.md"

@@ -6,7 +6,6 @@ which the last test reads from the system calls.
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -77,14 +76,14 @@ def test_a_rollback_that_dies_anywhere(device, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs the package strace")
-def test_everything_is_synced_before_it_is_named(device, tmp_path: Path) -> None:
+def test_everything_is_synced_before_it_is_named(device, tmp_path: Path, require) -> None:
     """Each file is fsynced, then its folder, then renamed, and the parent is synced after that."""
+    strace = require("strace", package="strace")
     trace = tmp_path / "trace"
     done = subprocess.run(
         [
             *(
-                "strace",
+                strace,
                 "-f",
                 "-y",
                 "-o",

@@ -70,8 +70,12 @@ def call(
 
     asyncio.run(run())
     start = received[0]
+    found: dict[str, str] = {}
+    for raw, value in start["headers"]:
+        name = raw.decode().lower()  # a field that comes twice is one list (RFC 9110 5.3)
+        found[name] = f"{found[name]}, {value.decode()}" if name in found else value.decode()
     return Answer(
         start["status"],
-        {k.decode().lower(): v.decode() for k, v in start["headers"]},
+        found,
         b"".join(message.get("body", b"") for message in received[1:]),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from backstage import House, build
+from backstage import ACMEHouse, House, acme_house, build
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +12,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     built = build(tmp_path_factory.mktemp("house"))
     yield built
     built.here.close()
+
+
+@pytest.fixture(scope="module")
+def acme(house: House) -> Iterator[ACMEHouse]:
+    """The house's ACME door, and the world on loopback that its validators look at."""
+    with acme_house(house) as opened:
+        yield opened

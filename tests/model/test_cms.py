@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +22,12 @@ KINDS: dict[str, Callable[[], object]] = {
     "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
 }
 CONTENT = b"a private key, let us say: " + bytes(range(256))
-needs_openssl = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="needs the package openssl"
-)
+
+
+@pytest.fixture
+def needs_openssl(require) -> str:  # type: ignore[no-untyped-def]
+    """The other side: Debian's openssl."""
+    return require("openssl", package="openssl")
 
 
 def random_bytes(size: int) -> bytes:
@@ -71,7 +73,7 @@ def openssl_opens(folder: Path, envelope: bytes, key: object, certificate: bytes
     return done.stdout if done.returncode == 0 else None
 
 
-@needs_openssl
+@pytest.mark.usefixtures("needs_openssl")
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA-2048"])
 def test_openssl_opens_it_with_the_right_key_only(tmp_path: Path, kind: str) -> None:
     """The device's key opens the envelope; the key of another device does not."""
@@ -83,7 +85,7 @@ def test_openssl_opens_it_with_the_right_key_only(tmp_path: Path, kind: str) -> 
     assert openssl_opens(tmp_path, envelope, stranger, self_signed(stranger)) != CONTENT
 
 
-@needs_openssl
+@pytest.mark.usefixtures("needs_openssl")
 @pytest.mark.parametrize("kind", ["P-256", "RSA-2048"])
 def test_a_flipped_byte_does_not_open(tmp_path: Path, kind: str) -> None:
     """In the wrapped key, in the IV or in the content: the secret does not come out."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from certmint.app import servercert
 from certmint.app.tls import ReloadingContext
-from certmint.app.wiring import Installation
+from certmint.app.wiring import Installation, acme_network
 from certmint.enrolment import chains
+from certmint.enrolment.acme.upkeep import tidy
 from certmint.enrolment.reconcile import reconcile
 from certmint.enrolment.status import refresh_crls
 from certmint.model.errors import CertmintError
@@ -23,6 +24,7 @@ from certmint.registry import reads, writes
 log = logging.getLogger("certmint.jobs")
 
 FIVE_MINUTES = dt.timedelta(minutes=5)
+ONE_MINUTE = dt.timedelta(minutes=1)
 ROUND_S = 5.0  # how soon a new authority's devices are trusted by a running server
 
 
@@ -71,6 +73,7 @@ class Jobs:
             Job(
                 "reconcile", FIVE_MINUTES, lambda: reconcile(here.db, here.keys, here.clock()), True
             ),
+            Job("acme", ONE_MINUTE, lambda: tidy(here.db, acme_network(here), here.clock()), True),
             Job("crl", FIVE_MINUTES, lambda: refresh_crls(here.db, here.keys, here.clock()), True),
         )
 

@@ -117,14 +117,15 @@ def vault(config: Config) -> Vault:
     return Vault(derived_key(config, "account bindings"))
 
 
+def acme_network(here: Installation) -> Network:
+    """How ACME's validators reach the world, as the configuration says."""
+    settings = here.config.settings.validation
+    private = tuple(map(PrivateNetwork.parse, settings.private_networks))
+    return Network(here.resolver, Reach(settings.http_port, settings.tls_port, private))
+
+
 def acme_door(here: Installation) -> ACMEDoor:
     """The ACME door of an installation."""
-    settings = here.config.settings.validation
-    reach = Reach(
-        settings.http_port,
-        settings.tls_port,
-        tuple(map(PrivateNetwork.parse, settings.private_networks)),
-    )
     return ACMEDoor(
         Services(
             db=here.db,
@@ -132,7 +133,7 @@ def acme_door(here: Installation) -> ACMEDoor:
             keys=here.keys,
             nonces=Nonces(here.db, derived_key(here.config, "nonces")),
             vault=vault(here.config),
-            network=Network(here.resolver, reach),
+            network=acme_network(here),
             clock=here.clock,
             random_bytes=here.random_bytes,
             base_url=here.config.base_url,

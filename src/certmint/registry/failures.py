@@ -69,7 +69,7 @@ CREDENTIALS: Failure = (
 _REFERENCE: Failure = (
     NotFound,
     "reference-unknown",
-    "a product, batch, owner, authority or device that this names does not exist in its tenant",
+    "something that this names (a product, device, account …) does not exist in its tenant",
 )
 _EXISTS: Failure = (Conflict, "already-exists", "a row with this id or name exists already")
 _VALUE: Failure = (
@@ -84,6 +84,7 @@ _SQLITE: dict[int, Failure] = {
     sqlite3.SQLITE_LOCKED: LOCKED,
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_IOERR: UNREACHABLE,
+    sqlite3.SQLITE_IOERR_SHMSIZE: FULL,  # no room for the index of the write-ahead log
     sqlite3.SQLITE_PROTOCOL: UNREACHABLE,
     sqlite3.SQLITE_READONLY: READ_ONLY,
     sqlite3.SQLITE_PERM: READ_ONLY,

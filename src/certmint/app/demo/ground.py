@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -231,7 +232,7 @@ def factory(world: World) -> None:
     killed_at = _packages(out)
     say.did(f"killed the line (SIGKILL) when {killed_at} of {DEVICES} packages were written")
     began = time.monotonic()
-    world.run(*words)
+    world.run(*words, show=sys.stderr.isatty())
     say.did(f"the same command again: resumed and finished in {time.monotonic() - began:.1f} s")
     _exactly_once(world, out, killed_at)
     _result_is_signed(world, out)

@@ -60,14 +60,21 @@ class World:
     def trust(self) -> Path:
         return self.here.config.resolve(servercert.ROOT_FILE)
 
-    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run `certmint` or `certmint-agent` to its end, as a person would."""
+    def run(
+        self, *words: str, check: bool = True, show: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `certmint` or `certmint-agent` to its end, as a person would.
+
+        With `show` its standard error (a progress bar) goes to the terminal.
+        """
         done = subprocess.run(  # noqa: S603 (our own programs)
             [self._program(words[0]), *words[1:]],
-            capture_output=True, text=True, timeout=120, check=False, env=self._environment(),
+            stdout=subprocess.PIPE, stderr=None if show else subprocess.PIPE,
+            text=True, timeout=120, check=False, env=self._environment(),
         )  # fmt: skip
         if check and done.returncode != 0:
-            raise NotProved("demo-failed", f"{' '.join(words)}: {done.stderr.strip()[-300:]}")
+            said = (done.stderr or "see above").strip()[-300:]
+            raise NotProved("demo-failed", f"{' '.join(words)}: {said}")
         return done
 
     def start(self, *words: str, log: str) -> subprocess.Popen[bytes]:

@@ -1,0 +1,82 @@
+"""What the interop tests share: two labs, one that requires a binding, and four clients."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .clients import BUNDLE, Certbot, Client, Dehydrated, Home, Lego, Uacme, in_place_of_the_bundle
+from .lab import Lab, lab, names
+
+Require = Callable[..., str]
+Prepare = Callable[..., Client]
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the labs."""
+    return tmp_path_factory.mktemp("interop")
+
+
+@pytest.fixture(scope="session")
+def dns(require: Require, stage: Path) -> Iterator[tuple[int, int]]:
+    """The ports of a DNS server for the whole world, and of its management."""
+    program = require("pebble-challtestsrv", package="pebble")
+    with names(program, stage / "dns.log") as ports:
+        yield ports
+
+
+@pytest.fixture(scope="session")
+def open_lab(stage: Path, dns: tuple[int, int]) -> Iterator[Lab]:
+    """A lab where everybody may have an account."""
+    with lab(stage / "open", dns, eab=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def closed_lab(stage: Path, dns: tuple[int, int]) -> Iterator[Lab]:
+    """A lab where an account needs an external account binding."""
+    with lab(stage / "closed", dns, eab=True) as running:
+        yield running
+
+
+@pytest.fixture
+def certbot(require: Require, tmp_path: Path) -> Prepare:
+    """`certbot(lab)`: a certbot that never ran before. `bound=True` gives it the binding."""
+    program = require("certbot", package="certbot")
+    return lambda lab, *, bound=False: Certbot(program, Home(tmp_path, lab, bound))
+
+
+@pytest.fixture
+def lego(require: Require, tmp_path: Path) -> Prepare:
+    """`lego(lab)`: a lego that never ran before."""
+    program = require("lego", package="lego")
+    require("curl", package="curl")
+    return lambda lab, *, bound=False: Lego(program, Home(tmp_path, lab, bound))
+
+
+@pytest.fixture
+def dehydrated(require: Require, tmp_path: Path) -> Prepare:
+    """`dehydrated(lab)`: a dehydrated that never ran before."""
+    program = require("dehydrated", package="dehydrated")
+    return lambda lab, *, bound=False: Dehydrated(program, Home(tmp_path, lab, bound))
+
+
+@pytest.fixture
+def uacme(require: Require, tmp_path: Path) -> Prepare:
+    """`uacme(lab)`: an uacme that never ran before."""
+    program = require("uacme", package="uacme")
+    require("curl", package="curl")
+    require(BUNDLE, package="ca-certificates")
+    trial = in_place_of_the_bundle(Path(BUNDLE), ["true"])
+    if subprocess.run(trial, capture_output=True, check=False).returncode != 0:
+        pytest.skip("uacme trusts the system's roots only, and no mount namespace is allowed here")
+    return lambda lab, *, bound=False: Uacme(program, Home(tmp_path, lab, bound))
+
+
+@pytest.fixture(params=["certbot", "lego", "dehydrated", "uacme"])
+def prepare(request: pytest.FixtureRequest) -> Prepare:
+    """Each of the clients in turn."""
+    chosen: Prepare = request.getfixturevalue(request.param)
+    return chosen
