@@ -6,7 +6,7 @@ T      ?= tests
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports fast bench docs lock clean
+.PHONY: help demo test check lint types imports fast interop bench docs lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ imports: $(VENV)/dev.stamp
 
 fast: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -n 2 -m "not slow" tests
+
+interop: $(VENV)/dev.stamp ## real clients against the real server, on loopback: under two minutes
+	@$(BIN)/python -m pytest tests/interop
 
 bench: $(VENV)/dev.stamp ## measure the workloads against their limits, as ratios
 	@$(BIN)/python -m bench

@@ -198,7 +198,7 @@ class Lego:
         environment = {
             "LEGO_CA_CERTIFICATES": str(self.home.lab.ca_file),
             "EXEC_PATH": str(self.home.hook("dns-01")),
-            "EXEC_POLLING_INTERVAL": "1",
+            "EXEC_SEQUENCE_INTERVAL": "1",  # s between two challenges; 60 unless told
         }
         common = ["--server", self.home.lab.directory, "--path", str(self.home.folder / "lego")]
         run([self.program, *common, "--accept-tos", "--email", MAIL, *words], environment)

@@ -42,14 +42,14 @@ def closed_lab(stage: Path, dns: tuple[int, int]) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def certbot(require: Require, tmp_path: Path) -> Prepare:
+def certbot(require: Require, tmp_path: Path) -> Callable[..., Certbot]:
     """`certbot(lab)`: a certbot that never ran before. `bound=True` gives it the binding."""
     program = require("certbot", package="certbot")
     return lambda lab, *, bound=False: Certbot(program, Home(tmp_path, lab, bound))
 
 
 @pytest.fixture
-def lego(require: Require, tmp_path: Path) -> Prepare:
+def lego(require: Require, tmp_path: Path) -> Callable[..., Lego]:
     """`lego(lab)`: a lego that never ran before."""
     program = require("lego", package="lego")
     require("curl", package="curl")
@@ -57,14 +57,14 @@ def lego(require: Require, tmp_path: Path) -> Prepare:
 
 
 @pytest.fixture
-def dehydrated(require: Require, tmp_path: Path) -> Prepare:
+def dehydrated(require: Require, tmp_path: Path) -> Callable[..., Dehydrated]:
     """`dehydrated(lab)`: a dehydrated that never ran before."""
     program = require("dehydrated", package="dehydrated")
     return lambda lab, *, bound=False: Dehydrated(program, Home(tmp_path, lab, bound))
 
 
 @pytest.fixture
-def uacme(require: Require, tmp_path: Path) -> Prepare:
+def uacme(require: Require, tmp_path: Path) -> Callable[..., Uacme]:
     """`uacme(lab)`: an uacme that never ran before."""
     program = require("uacme", package="uacme")
     require("curl", package="curl")

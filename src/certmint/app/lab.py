@@ -1,7 +1,7 @@
 """A lab on loopback: a fresh installation with an ACME directory for any client to run against.
 
-Nothing is taken on anybody's word: every
-order is validated as in the field, only against the ports and the resolver of the lab.
+Nothing is taken on anybody's word: every order is validated as in the field, only against the
+ports and the resolver of the lab.
 """
 
 import datetime as dt
@@ -22,6 +22,7 @@ from certmint.model.subject import DistinguishedName
 from certmint.registry.engine import open_database
 
 BY = "console:lab"
+ISSUER_ROOT_FILE = "lab-root.pem"
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def build(folder: Path, ports: Ports, resolver: str, *, requires_binding: bool) 
     db.close()
     here = open_installation(loaded)
     servercert.ensure(here)
-    return _furnish(here, folder, requires_binding=requires_binding)
+    return _furnish(here, requires_binding=requires_binding)
 
 
-def _furnish(here: Installation, folder: Path, *, requires_binding: bool) -> Lab:
+def _furnish(here: Installation, *, requires_binding: bool) -> Lab:
     now, random_bytes = here.clock(), here.random_bytes
     tenant = add_manufacturer(
         here.db, "lab", DistinguishedName.of(O="certmint lab"),
@@ -99,7 +100,7 @@ def _furnish(here: Installation, folder: Path, *, requires_binding: bool) -> Lab
             operator_id=BY, now=now, random_bytes=random_bytes,
         )  # fmt: skip
         if parent is None:
-            (folder / "lab-root.pem").write_text(chains.pem(made.der))
+            here.config.resolve(ISSUER_ROOT_FILE).write_text(chains.pem(made.der))
     directory = add_directory(
         here.db, tenant, "acme", "lab-ca", ("service",), requires_binding=requires_binding,
         by=BY, now=now, random_bytes=random_bytes,
@@ -113,4 +114,4 @@ def _furnish(here: Installation, folder: Path, *, requires_binding: bool) -> Lab
         kid = binding.id
     url = f"{here.config.base_url}/acme/lab/acme/directory"
     ca_file = here.config.resolve(servercert.ROOT_FILE)
-    return Lab(here, url, ca_file, folder / "lab-root.pem", kid, key)
+    return Lab(here, url, ca_file, here.config.resolve(ISSUER_ROOT_FILE), kid, key)

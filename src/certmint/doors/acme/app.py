@@ -16,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from certmint.doors.acme import jws, views
+from certmint.doors.acme import fields, jws, views
 from certmint.doors.acme.problems import ACMEProblem, document, problem, rejected
 from certmint.doors.acme.requests import (
     Arrival,
     Call,
     check_signature,
+    is_plain,
     read_key,
     verified,
 )
@@ -35,11 +36,11 @@ from certmint.enrolment.acme.directories import directory_named
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.signing import SigningKeys
-from certmint.model.acme import Account, Authorization, Binding, Order, identifier_of
+from certmint.model.acme import Account, Authorization, Binding, Order
 from certmint.model.csr import parse_csr
 from certmint.model.errors import CertmintError, Conflict, NotFound
 from certmint.model.keys import public_key
-from certmint.model.serial import RandomBytes, Serial, serial_of
+from certmint.model.serial import RandomBytes
 from certmint.registry import reads
 from certmint.registry.engine import Database
 
@@ -109,7 +110,7 @@ class ACMEDoor:
         async def endpoint(request: Request) -> Response:
             if request.method != "POST":
                 detail = "ACME resources are read by POST-as-GET (RFC 8555 6.3)"
-                return document("malformed", detail, 405, {})
+                return self._finished(request, document("malformed", detail, 405, {}))
             body = await request.body()
             return await run_in_threadpool(self._answer, request, body, handler, by_key)
 
@@ -141,9 +142,14 @@ class ACMEDoor:
         except Exception:
             log.exception("unexpected error at %s", request.url.path)
             response = document("serverInternal", "the server failed; its log says why", 500, {})
-        response.headers["Replay-Nonce"] = self._on.nonces.make(now, self._on.random_bytes)
+        return self._finished(request, response)
+
+    def _finished(self, request: Request, response: Response) -> Response:
+        nonce = self._on.nonces.make(self._on.clock(), self._on.random_bytes)
+        response.headers["Replay-Nonce"] = nonce
         response.headers["Cache-Control"] = "no-store"
-        response.headers.append("Link", f'<{urls("directory")}>;rel="index"')
+        index = self._urls(request.path_params)("directory")
+        response.headers.append("Link", f'<{index}>;rel="index"')
         return response
 
     def _urls(self, params: Mapping[str, str]) -> URLs:
@@ -161,14 +167,12 @@ class ACMEDoor:
         return _json(views.directory(found, self._urls(request.path_params)))
 
     def _new_nonce(self, request: Request) -> Response:
-        nonce = self._on.nonces.make(self._on.clock(), self._on.random_bytes)
-        index = f'<{self._urls(request.path_params)("directory")}>;rel="index"'
-        headers = {"Replay-Nonce": nonce, "Cache-Control": "no-store", "Link": index}
-        return Response(status_code=200 if request.method == "HEAD" else 204, headers=headers)
+        response = Response(status_code=200 if request.method == "HEAD" else 204)
+        return self._finished(request, response)
 
     def _renewal_info(self, request: Request) -> Response:
         try:
-            key_id, serial = parse_cert_id(request.path_params["certid"])
+            key_id, serial = fields.cert_id(request.path_params["certid"])
             found = revocation.renewal_info(self._on.db, key_id, serial, self._on.clock())
         except ACMEProblem as error:
             return document(error.kind, error.detail, error.status, error.extra)
@@ -192,7 +196,7 @@ class ACMEDoor:
             raise ACMEProblem("accountDoesNotExist", "this key has no account here")
         binding = self._binding(call, wanted.get("externalAccountBinding"))
         account, is_new = accounts.new_account(
-            self._on.db, call.directory, identity, _contacts(wanted), binding,
+            self._on.db, call.directory, identity, fields.contacts(wanted), binding,
             now=call.now, random_bytes=self._on.random_bytes,
         )  # fmt: skip
         return self._account_view(call, account, 201 if is_new else 200)
@@ -213,13 +217,16 @@ class ACMEDoor:
             raise ACMEProblem("malformed", "the binding's protected header is not RFC 8555 7.3.4's")
         if wanted.thumbprint != call.key.thumbprint or not isinstance(header.get("kid"), str):
             raise ACMEProblem("malformed", "the binding is for another key")
+        if not is_plain(header["kid"]):
+            raise ACMEProblem("unauthorized", "the external account binding is unknown", 403)
         found, secret = accounts.open_binding(
             self._on.db, self._on.vault, call.directory, header["kid"], call.now
         )
         try:
             jws.verify_mac(inner, secret)
         except jws.BadAlgorithm as error:
-            raise ACMEProblem("badSignatureAlgorithm", str(error)) from None
+            extra = {"algorithms": list(jws.MAC_ALGORITHMS)}
+            raise ACMEProblem("badSignatureAlgorithm", str(error), extra=extra) from None
         except jws.BadSignature:
             raise ACMEProblem("unauthorized", "the binding's MAC does not verify", 403) from None
         return found
@@ -232,7 +239,7 @@ class ACMEDoor:
         if wanted.get("status") == "deactivated":
             account = accounts.deactivate(self._on.db, account, call.now)
         elif "contact" in wanted:
-            contacts = _contacts(wanted)
+            contacts = fields.contacts(wanted)
             account = accounts.update_contacts(self._on.db, account, contacts, call.now)
         return self._account_view(call, account, 200)
 
@@ -293,10 +300,10 @@ class ACMEDoor:
             raise ACMEProblem("malformed", "notBefore and notAfter are the profile's to choose")
         replaces = wanted.get("replaces")
         if replaces is not None:
-            parse_cert_id(replaces)
+            fields.cert_id(replaces)
         order = orders.new_order(
-            self._on.db, call.directory, call.signer, _identifiers(wanted),
-            _optional_text(wanted, "profile"), replaces,
+            self._on.db, call.directory, call.signer, fields.identifiers(wanted),
+            fields.optional_text(wanted, "profile"), replaces,
             now=call.now, random_bytes=self._on.random_bytes,
         )  # fmt: skip
         return self._order_view(call, order, 201)
@@ -320,7 +327,7 @@ class ACMEDoor:
 
     def _finalize(self, call: Call) -> Response:
         order = self._found(call)
-        csr = parse_csr(_octets(call.payload(), "csr"))
+        csr = parse_csr(fields.octets(call.payload(), "csr"))
         if csr.key.fingerprint == _fingerprint(call.key):
             raise ACMEProblem("badCSR", "the account's key is not for certificates")
         done = orders.finalize(
@@ -387,7 +394,7 @@ class ACMEDoor:
 
     def _revoke(self, call: Call) -> Response:
         wanted = call.payload()
-        der = _octets(wanted, "certificate")
+        der = fields.octets(wanted, "certificate")
         reason = revocation.reason_of(wanted.get("reason"))
         found = revocation.certificate_of(self._on.db, call.directory, der)
         if call.account is not None:
@@ -401,57 +408,10 @@ class ACMEDoor:
         return Response(status_code=200)
 
 
-def parse_cert_id(text: object) -> tuple[bytes, Serial]:
-    """An ARI certificate identifier (RFC 9773 4.1): AKI and serial, base64url, with a dot."""
-    try:
-        key_id, dot, number = str(text).partition(".")
-        aki, serial = jws.unb64url(key_id, "the AKI"), jws.unb64url(number, "the serial")
-    except jws.Malformed as error:
-        raise ACMEProblem("malformed", f"certificate identifier: {error}") from None
-    if not dot or not aki or not 1 <= len(serial) <= 21:
-        raise ACMEProblem("malformed", "the certificate identifier is not AKI.serial")
-    return aki, serial_of(int.from_bytes(serial, "big"))
-
-
 def _json(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     return Response(json.dumps(body), status, dict(headers or {}), media_type="application/json")
-
-
-def _contacts(wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    given = wanted.get("contact", [])
-    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
-        raise ACMEProblem("malformed", "contact is not a list of strings")
-    return tuple(given)
-
-
-def _identifiers(wanted: Mapping[str, Any]) -> list[Any]:
-    given = wanted.get("identifiers")
-    if not isinstance(given, list) or not given or len(given) > orders.MAX_IDENTIFIERS:
-        raise ACMEProblem("malformed", "identifiers is not a list of 1 to 100 objects")
-    found = []
-    for each in given:
-        if not isinstance(each, Mapping) or not all(
-            isinstance(each.get(field), str) for field in ("type", "value")
-        ):
-            raise ACMEProblem("malformed", "an identifier has a type and a value")
-        found.append(identifier_of(each["type"], each["value"]))
-    return found
-
-
-def _optional_text(wanted: Mapping[str, Any], field: str) -> str | None:
-    given = wanted.get(field)
-    if given is not None and not isinstance(given, str):
-        raise ACMEProblem("malformed", f"{field} is not a string")
-    return given
-
-
-def _octets(wanted: Mapping[str, Any], field: str) -> bytes:
-    try:
-        return jws.unb64url(wanted.get(field), field)
-    except jws.Malformed as error:
-        raise ACMEProblem("malformed", str(error)) from None
 
 
 def _fingerprint(key: jws.AccountKey) -> str:

@@ -41,12 +41,12 @@ _BY_CODE: Mapping[str, tuple[str, int]] = {
     "csr-signature": ("badCSR", 400),
     "csr-syntax": ("badCSR", 400),
     "identifier-type": ("unsupportedIdentifier", 400),
-    "key-blocked": ("badPublicKey", 400),
-    "key-kind": ("badPublicKey", 400),
-    "key-origin": ("badPublicKey", 400),
-    "key-reused": ("badPublicKey", 400),
+    "key-blocked": ("badCSR", 400),  # a key that is to be certified; badPublicKey is a JWS's
+    "key-kind": ("badCSR", 400),
+    "key-origin": ("badCSR", 400),
+    "key-reused": ("badCSR", 400),
     "key-syntax": ("badCSR", 400),
-    "key-weak": ("badPublicKey", 400),
+    "key-weak": ("badCSR", 400),
     "name-not-of-device": ("rejectedIdentifier", 403),
     "name-not-public": ("rejectedIdentifier", 403),
     "name-not-validated": ("unauthorized", 403),
@@ -101,16 +101,29 @@ def problem(error: CertmintError) -> Response:
 
 
 def rejected(reasons: Sequence[tuple[Identifier, CertmintError]]) -> Response:
-    """Several identifiers, each with its own reason (RFC 8555 6.7.1)."""
+    """An order for identifiers that the account may not have."""
+    kind, detail, extra = subproblems([(i.type.value, i.value, error) for i, error in reasons])
+    return document(kind, detail, 403, extra)
+
+
+def subproblems(
+    reasons: Sequence[tuple[str, str, CertmintError]],
+) -> tuple[str, str, dict[str, Any]]:
+    """Several identifiers (type, value), each with its own reason (RFC 8555 6.7.1).
+
+    The type, detail and extra members of the problem that holds them; it is `compound` when the
+    reasons are of different types.
+    """
     parts = [
         {
             "type": URN + kind_of(error)[0],
             "detail": error.detail,
-            "identifier": {"type": identifier.type.value, "value": identifier.value},
+            "identifier": {"type": kind, "value": value},
         }
-        for identifier, error in reasons
+        for kind, value, error in reasons
     ]
+    first = reasons[0][2]
     kinds = {part["type"] for part in parts}
-    kind = kind_of(reasons[0][1])[0] if len(kinds) == 1 else "compound"
-    detail = reasons[0][1].detail if len(parts) == 1 else f"{len(parts)} identifiers are refused"
-    return document(kind, detail, 403, {"subproblems": parts})
+    kind = kind_of(first)[0] if len(kinds) == 1 else "compound"
+    detail = first.detail if len(parts) == 1 else f"{len(parts)} identifiers are refused"
+    return kind, detail, {"subproblems": parts}

@@ -94,6 +94,11 @@ def verified(
     check_signature(parsed, key)
     if "nonce" not in header:
         raise ACMEProblem("badNonce", "the protected header has no nonce")
+    if isinstance(header["nonce"], str):
+        try:
+            jws.unb64url(header["nonce"], "the nonce")
+        except jws.Malformed as error:  # RFC 8555 6.5.2
+            raise ACMEProblem("malformed", str(error)) from None
     if not nonces.spend(header["nonce"], now):
         raise ACMEProblem("badNonce", "the nonce is unknown, too old, or was used before")
     if account is not None and account.state is not AccountState.VALID:
@@ -134,12 +139,17 @@ def _signer(
         return None, read_key(header["jwk"])
     kid, prefix = header["kid"], arrival.urls("account") + "/"
     account = None
-    if isinstance(kid, str) and kid.startswith(prefix):
+    if isinstance(kid, str) and is_plain(kid) and kid.startswith(prefix):
         with db.read() as tx:
             account = reads.acme_account(tx, arrival.directory.id, kid.removeprefix(prefix))
     if account is None:
         raise ACMEProblem("accountDoesNotExist", "kid names no account of this directory")
     return account, stored_key(account)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a client's text can be an id of ours: a database cannot look for every text."""
+    return text.isascii() and text.isprintable()
 
 
 def stored_key(account: Account) -> jws.AccountKey:

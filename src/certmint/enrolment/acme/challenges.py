@@ -25,6 +25,8 @@ from certmint.validation import dns01, http01, tlsalpn01
 from certmint.validation.dns import Resolver
 from certmint.validation.reach import Failed, Reach
 
+_GIVEN_UP = json.dumps({"type": "unauthorized", "detail": "an authorization was deactivated"})
+
 
 @dataclass(frozen=True)
 class Network:
@@ -162,13 +164,24 @@ def _succeed(
 def deactivate(
     db: Database, account: Account, authorization: Authorization, now: dt.datetime
 ) -> Authorization:
-    """Give an authorization up (RFC 8555 7.5.2). Raises WrongState, NotFound."""
-    db.write(
-        lambda tx: writes.move_acme_authorization(
+    """Give an authorization up, and with it every open order that needs it (RFC 8555 7.1.6).
+
+    Raises WrongState, NotFound.
+    """
+
+    def work(tx: Transaction) -> None:
+        writes.move_acme_authorization(
             tx, account.tenant_id, authorization.id, authorization.state,
             AuthorizationEvent.DEACTIVATED, by=f"account:{account.id}", at=now,
-        )
-    )  # fmt: skip
+        )  # fmt: skip
+        for order in reads.acme_orders_of_authorization(tx, authorization.id):
+            if order.state in (OrderState.PENDING, OrderState.READY):
+                writes.move_acme_order(
+                    tx, account.tenant_id, order.id, order.state, OrderEvent.FAILED,
+                    error=_GIVEN_UP, at=now,
+                )  # fmt: skip
+
+    db.write(work)
     with db.read() as tx:
         found = reads.acme_authorization(tx, account.id, authorization.id)
     if found is None:

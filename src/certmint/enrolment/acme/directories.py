@@ -45,6 +45,13 @@ def add_directory(
                 raise BadInput(
                     "directory-syntax", f"profile {each!r} is not for names whose control is proved"
                 )
+            # Validators use the reach of private networks that the configuration gives, so a
+            # public profile must not come near them.
+            if profile.trust is not issuer.trust:
+                raise BadInput(
+                    "directory-syntax",
+                    f"profile {each!r} is {profile.trust}, authority {authority!r} {issuer.trust}",
+                )
     made = Directory(
         id=new_id("dir", now, random_bytes),
         tenant_id=tenant.id,

@@ -34,7 +34,6 @@ from certmint.model.errors import (
     Conflict,
     NotFound,
     Refused,
-    Unavailable,
     WrongState,
 )
 from certmint.model.evidence import ControlsNames
@@ -51,11 +50,12 @@ MAX_PENDING = 300
 MAX_IDENTIFIERS = 100
 
 
-@dataclass(frozen=True)
 class Rejected(Exception):
     """Identifiers that this account may not have, each with its reason (subproblems)."""
 
-    reasons: tuple[tuple[Identifier, CertmintError], ...]
+    def __init__(self, reasons: tuple[tuple[Identifier, CertmintError], ...]) -> None:
+        super().__init__(f"{len(reasons)} identifiers are refused")
+        self.reasons = reasons
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def new_order(
                 "rate-limited", f"the account has {MAX_PENDING} open orders: finish some first"
             )
         _reject(tx, directory, scope, wanted)
-        _check_replaces(tx, account, replaces)
+        _check_replaces(tx, account, wanted, replaces)
         domains = reads.verified_domains(tx, directory.tenant_id) if scope.binding else ()
         known = _reusable(tx, account, wanted, now)
     order_id = new_id("ord", now, random_bytes)
@@ -156,7 +156,10 @@ def _reject(
         raise Rejected(tuple(reasons))
 
 
-def _check_replaces(tx: Transaction, account: Account, replaces: str | None) -> None:
+def _check_replaces(
+    tx: Transaction, account: Account, wanted: Sequence[Identifier], replaces: str | None
+) -> None:
+    """RFC 9773 5: of the same account, with a name in common, and without a successor."""
     if replaces is None:
         return
     serial = replaced_serial(replaces)
@@ -164,6 +167,8 @@ def _check_replaces(tx: Transaction, account: Account, replaces: str | None) -> 
     earlier = reads.acme_order_of_serial(tx, account.tenant_id, serial)
     if found is None or earlier is None or earlier.account_id != account.id:
         raise BadInput("replaces-unknown", "replaces names no certificate of this account")
+    if not set(earlier.identifiers) & set(wanted):
+        raise BadInput("replaces-unknown", "the replaced certificate shares no name with the order")
     if found.successor is not None:
         raise Conflict("already-replaced", "the certificate was replaced by another order")
 
@@ -280,7 +285,7 @@ def finalize(
             error = json.dumps({"code": refusal.code, "detail": refusal.detail})
             _move(db, order, OrderState.PROCESSING, OrderEvent.FAILED, now, error)
         raise
-    except Unavailable:
+    except CertmintError:  # a fault of ours, not of the request: the order can be tried again
         _move(db, order, OrderState.PROCESSING, OrderEvent.DECLINED, now)
         raise
     with db.read() as tx:

@@ -1,0 +1,75 @@
+"""What is inside a payload, field by field: contacts, identifiers, octets, ARI's identifiers.
+
+Wire in, values out; every refusal is an ACME problem or one of our errors. Nothing is looked up.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from certmint.doors.acme import jws
+from certmint.doors.acme.problems import ACMEProblem, kind_of, subproblems
+from certmint.enrolment.acme import orders
+from certmint.model.acme import Identifier, identifier_of
+from certmint.model.errors import BadInput
+from certmint.model.serial import Serial, serial_of
+
+
+def contacts(wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the account says of itself; its syntax is judged elsewhere."""
+    given = wanted.get("contact", [])
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise ACMEProblem("malformed", "contact is not a list of strings")
+    return tuple(given)
+
+
+def identifiers(wanted: Mapping[str, Any]) -> list[Identifier]:
+    """An order's identifiers; those that nobody may have are named one by one (6.7.1).
+
+    Raises ACMEProblem.
+    """
+    given = wanted.get("identifiers")
+    if not isinstance(given, list) or not given or len(given) > orders.MAX_IDENTIFIERS:
+        raise ACMEProblem("malformed", "identifiers is not a list of 1 to 100 objects")
+    found: list[Identifier] = []
+    reasons: list[tuple[str, str, BadInput]] = []
+    for each in given:
+        if not isinstance(each, Mapping) or not all(
+            isinstance(each.get(field), str) for field in ("type", "value")
+        ):
+            raise ACMEProblem("malformed", "an identifier has a type and a value")
+        try:
+            found.append(identifier_of(each["type"], each["value"]))
+        except BadInput as error:
+            reasons.append((each["type"], each["value"], error))
+    if reasons:
+        kind, detail, extra = subproblems(reasons)
+        raise ACMEProblem(kind, detail, kind_of(reasons[0][2])[1], extra)
+    return found
+
+
+def optional_text(wanted: Mapping[str, Any], field: str) -> str | None:
+    """A field that may be absent. Raises ACMEProblem `malformed`."""
+    given = wanted.get(field)
+    if given is not None and not isinstance(given, str):
+        raise ACMEProblem("malformed", f"{field} is not a string")
+    return given
+
+
+def octets(wanted: Mapping[str, Any], field: str) -> bytes:
+    """A field in base64url. Raises ACMEProblem `malformed`."""
+    try:
+        return jws.unb64url(wanted.get(field), field)
+    except jws.Malformed as error:
+        raise ACMEProblem("malformed", str(error)) from None
+
+
+def cert_id(text: object) -> tuple[bytes, Serial]:
+    """An ARI certificate identifier (RFC 9773 4.1): AKI and serial, base64url, with a dot."""
+    try:
+        key_id, dot, number = str(text).partition(".")
+        aki, serial = jws.unb64url(key_id, "the AKI"), jws.unb64url(number, "the serial")
+    except jws.Malformed as error:
+        raise ACMEProblem("malformed", f"certificate identifier: {error}") from None
+    if not dot or not aki or not 1 <= len(serial) <= 21:
+        raise ACMEProblem("malformed", "the certificate identifier is not AKI.serial")
+    return aki, serial_of(int.from_bytes(serial, "big"))
