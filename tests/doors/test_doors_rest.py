@@ -270,7 +270,10 @@ def test_revoked_device_is_refused_at_once(house: House) -> None:
         house.rest, "POST", CERTIFICATES, body={"csr": csr_pem()}, peer=house.identity("R6")
     )
 
+    service = f"/api/v1/certificates/{house.service('R6').serial_number:040x}"
+    same_key = call(house.rest, "GET", service, headers=token)
     assert revoked.json["revocation_reason"] == "key-compromise"
+    assert same_key.json["revocation_reason"] == "key-compromise"
     assert (again.status, again.code) == (409, "already-revoked")
     assert (renewal.status, renewal.code) == (403, "evidence-revoked")
 
