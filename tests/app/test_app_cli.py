@@ -100,6 +100,9 @@ BAD = [
     (("batch", "show", "bat_x"), 4, "batch-unknown"),
     (("certificate", "show", "xyz"), 2, "serial-syntax"),
     (("certificate", "revoke", "01"), 4, "certificate-unknown"),
+    (("acme", "add", "x", "--authority", "nope"), 4, "authority-unknown"),
+    (("acme", "add", "X y", "--authority", "nope"), 2, "directory-syntax"),
+    (("acme", "bind", "nope"), 4, "directory-unknown"),
     (("operator", "add", "x", "--role", "viewer", "--lifetime", "soon"), 2, "duration-syntax"),
 ]  # fmt: skip
 
@@ -112,6 +115,18 @@ def test_bad_input(certmint, words: tuple[str, ...], code: int, name: str) -> No
     assert ended == code
     assert out == ""
     assert re.fullmatch(rf"certmint: [^\n]+ \[{name}\]\n", err), err
+
+
+def test_acme_serves_nothing_public(certmint) -> None:  # type: ignore[no-untyped-def]
+    """A public profile never meets validators that may reach private networks."""
+    certmint("authority", "root", "acme-root")
+    certmint("authority", "issuing", "acme-ca", "--parent", "acme-root")
+
+    words = ("acme", "add", "pub", "--authority", "acme-ca", "--profile", "service-public")
+    ended, _, err = certmint(*words)
+
+    assert (ended, "[directory-syntax]" in err) == (2, True)
+    assert certmint("acme", "list")[1].startswith("no directories")
 
 
 def test_wrong_passphrase(certmint, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

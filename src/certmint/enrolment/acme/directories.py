@@ -9,7 +9,7 @@ from certmint.model.acme import Directory
 from certmint.model.entities import Manufacturer
 from certmint.model.errors import BadInput, NotFound
 from certmint.model.evidence import EvidenceKind
-from certmint.model.profile import Purpose
+from certmint.model.profile import Purpose, Trust
 from certmint.model.serial import RandomBytes
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database
@@ -45,12 +45,13 @@ def add_directory(
                 raise BadInput(
                     "directory-syntax", f"profile {each!r} is not for names whose control is proved"
                 )
-            # Validators use the reach of private networks that the configuration gives, so a
-            # public profile must not come near them.
-            if profile.trust is not issuer.trust:
+            # Validators use the reach into private networks that the configuration gives, so
+            # nothing public may come near them.
+            if Trust.PUBLIC in (profile.trust, issuer.trust):
                 raise BadInput(
                     "directory-syntax",
-                    f"profile {each!r} is {profile.trust}, authority {authority!r} {issuer.trust}",
+                    f"profile {each!r} is {profile.trust}, authority {authority!r} is "
+                    f"{issuer.trust}: ACME serves private profiles of private authorities",
                 )
     made = Directory(
         id=new_id("dir", now, random_bytes),
