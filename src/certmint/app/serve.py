@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -52,7 +53,8 @@ def serve(installation: Installation, version: str) -> None:
     jobs.start()
     log.info("serving https on %s and http on %s", settings.https, settings.http)
     try:
-        asyncio.run(_run(servers))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(servers))
     finally:
         jobs.stop()
         door.close()
@@ -97,7 +99,7 @@ def _config(app: object, tls: ReloadingContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # Starlette and FastAPI are ASGI applications
         http=LimitedProtocol,
-        loop="asyncio",
+        loop="none",
         ws="none",
         proxy_headers=False,
         lifespan="off",

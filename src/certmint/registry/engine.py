@@ -7,13 +7,13 @@ snapshot and cannot write; every failure of the driver is one sentence (see `fai
 It creates nothing but in `migrate`, and knows no table but the chain's head.
 """
 
+import asyncio
 import datetime as dt
 import functools
-import os
-import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -21,9 +21,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 
 from certmint.model.errors import Misconfigured
-from certmint.registry import failures, migrations
+from certmint.registry import failures, fibres, migrations, sqlite
 from certmint.registry.group import GroupCommit
+from certmint.registry.loop_commit import LoopCommit
+from certmint.registry.prepared import DATABASE_NAME
 from certmint.registry.schema import audit_head
+from certmint.registry.sqlite import Snapshots
 
 Transaction: TypeAlias = sa.Connection
 """An open transaction: what every function of `reads` and `writes` takes first."""
@@ -41,13 +44,22 @@ _CHECKPOINT_PAGES = 8_000  # 32 MB of write-ahead log: a batch of 1,000 fills 4 
 class Database:
     """One database. Threads share it; `close` it at the end."""
 
-    def __init__(self, name: str, writer: Engine, reader: Engine, create: Callable[[], None]):
+    def __init__(
+        self,
+        name: str,
+        writer: Engine,
+        reader: Engine,
+        create: Callable[[], None],
+        embedded: "_Embedded | None" = None,
+    ):
         self.name = name
         self._writer = writer
         self._reader = reader
         self._create = create
+        self._embedded = embedded
         self._group = GroupCommit(self._begin)
-        for engine in (writer, reader):
+        self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="database")
+        for engine in (writer, reader, *(embedded.engines if embedded else ())):
             sa.event.listen(engine, "handle_error", self._explain)
 
     def __repr__(self) -> str:
@@ -56,14 +68,32 @@ class Database:
     def write(self, work: Callable[[Transaction], T]) -> T:
         """What `work` returns, once everything it wrote is durable.
 
-        Calls of several threads at one moment share a transaction (see `group`); `work` runs in
-        any of these threads, and must neither call `write` nor wait for anything slow.
+        Calls of several threads or fibres at one moment share a transaction (see `group`,
+        `loop_commit`); `work` runs in any of these, and must neither call `write` nor wait for
+        anything slow.
         """
+        if self._embedded is not None and fibres.inside():
+            return self._embedded.commits.run(work)
         return self._group.run(work)
 
-    @contextmanager
-    def read(self) -> Iterator[Transaction]:
+    def read(self) -> AbstractContextManager[Transaction]:
         """One consistent snapshot that cannot be written to."""
+        if self._embedded is not None:
+            return self._embedded.snapshots.open()
+        return self._read()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns, off the event loop or in turns with it (ADR 11).
+
+        An embedded database answers in microseconds, so a thread would cost more than it saves;
+        a server's answers are waited for in a thread.
+        """
+        if self._embedded is not None:
+            return await fibres.run(work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    @contextmanager
+    def _read(self) -> Iterator[Transaction]:
         with self._connect(self._reader) as tx, tx.begin():
             yield tx
 
@@ -112,6 +142,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection. A closed database opens new ones if it is used again."""
+        if self._embedded is not None:
+            self._embedded.close()
         self._writer.dispose()
         self._reader.dispose()
 
@@ -123,10 +155,7 @@ class Database:
             yield tx
 
     def _connect(self, engine: Engine) -> sa.Connection:
-        try:
-            return engine.connect()
-        except sa.exc.TimeoutError as error:
-            raise failures.failure(failures.BUSY, self.name) from error
+        return _connected(engine, self.name)
 
     def _explain(self, context: sa.engine.ExceptionContext) -> None:
         if context.is_pre_ping:
@@ -134,6 +163,28 @@ class Database:
         error = failures.translate(context.original_exception, self.name)
         if error is not None:
             raise error  # SQLAlchemy lets it replace its own wrapper, whose text has the statement
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """What SQLite alone has: reads and commits that the event loop can make itself."""
+
+    snapshots: Snapshots
+    commits: LoopCommit
+    engines: tuple[Engine, ...]
+
+    def close(self) -> None:
+        self.snapshots.close()
+        self.commits.close()
+        for engine in self.engines:
+            engine.dispose()
+
+
+def _connected(engine: Engine, name: str) -> sa.Connection:
+    try:
+        return engine.connect()
+    except sa.exc.TimeoutError as error:
+        raise failures.failure(failures.BUSY, name) from error
 
 
 def open_database(url: str, *, busy_timeout: dt.timedelta = BUSY_TIMEOUT) -> Database:
@@ -155,87 +206,34 @@ def open_database(url: str, *, busy_timeout: dt.timedelta = BUSY_TIMEOUT) -> Dat
 
 
 def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
-    connect = functools.partial(_connect_sqlite, path, busy_timeout)
-    writer = sa.create_engine(
-        "sqlite://",
-        creator=lambda: connect(
-            f"cache_size=-{_WRITER_CACHE_KIB}", f"wal_autocheckpoint={_CHECKPOINT_PAGES}"
-        ),
-        poolclass=sa.QueuePool,
-        pool_size=1,
-        hide_parameters=True,
-    )
-    reader = sa.create_engine(
-        "sqlite://",
-        creator=lambda: connect("query_only=ON"),
-        poolclass=sa.QueuePool,
-        pool_size=5,
-        max_overflow=_READERS - 5,
-        pool_timeout=busy_timeout.total_seconds(),
-        hide_parameters=True,
-    )
+    name = str(path)
+
+    def engine(kind: type[sa.Pool], timeout: dt.timedelta, *pragmas: str) -> Engine:
+        return sa.create_engine(
+            "sqlite://",
+            creator=functools.partial(sqlite.connect, path, timeout, *pragmas),
+            poolclass=kind,
+            **({"pool_size": 1} if kind is sa.QueuePool else {}),
+            hide_parameters=True,
+            execution_options={DATABASE_NAME: name},
+        )
+
+    writing = f"cache_size=-{_WRITER_CACHE_KIB}", f"wal_autocheckpoint={_CHECKPOINT_PAGES}"
+    writer = engine(sa.QueuePool, busy_timeout, *writing)
     # IMMEDIATE takes the write lock at once: a later upgrade of a read lock could only fail.
-    for engine, statement in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
-        sa.event.listen(engine, "begin", functools.partial(_execute, statement))
-    return Database(str(path), writer, reader, functools.partial(_create_private, path))
-
-
-def _connect_sqlite(path: Path, busy_timeout: dt.timedelta, *pragmas: str) -> sqlite3.Connection:
-    # mode=rw: a wrong path is an error and never a new, empty registry.
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=busy_timeout.total_seconds(),
-        isolation_level=None,  # BEGIN is ours
-        check_same_thread=False,
+    sa.event.listen(writer, "begin", functools.partial(_execute, "BEGIN IMMEDIATE"))
+    reader = engine(sa.NullPool, busy_timeout, "query_only=ON")
+    loop_writer = engine(sa.NullPool, dt.timedelta(0), *writing)  # the loop waits in its own way
+    embedded = _Embedded(
+        Snapshots(lambda: _connected(reader, name)),
+        LoopCommit(lambda: _connected(loop_writer, name), busy_timeout, name),
+        (loop_writer,),
     )
-    try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", *pragmas):
-            connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+    return Database(name, writer, reader, functools.partial(sqlite.create_private, path), embedded)
 
 
 def _execute(statement: str, connection: sa.Connection) -> None:
     connection.exec_driver_sql(statement)
-
-
-def _create_private(path: Path) -> None:
-    """Make an empty database with mode 0600 and a write-ahead log, unless there is a file."""
-    if path.exists():
-        return
-    if not path.parent.is_dir():
-        raise Misconfigured(
-            "database-folder", f"the folder {path.parent} of the database does not exist: make it"
-        )
-    try:
-        _link_into_place(path)
-    except FileExistsError:
-        return  # another process was first
-    except (OSError, sqlite3.Error) as error:
-        known = failures.translate(error, str(path))
-        if known is None:
-            raise
-        raise known from error
-
-
-def _link_into_place(path: Path) -> None:
-    # Complete before it has its name: two processes that switch one new file to a write-ahead
-    # log at the same moment do not wait for each other, so one of them would fail.
-    handle, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        _connect_sqlite(Path(made), BUSY_TIMEOUT).close()
-        os.link(made, path)
-    finally:
-        Path(made).unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # else a power failure may lose the name, and all certificates with it
-    finally:
-        os.close(folder)
 
 
 def _postgresql_url(url: str) -> URL:
@@ -275,6 +273,7 @@ def _open_postgresql(url: URL, busy_timeout: dt.timedelta) -> Database:
                 "application_name": "certmint",
             },
             hide_parameters=True,
+            execution_options={DATABASE_NAME: name},
         )
 
     writer = engine("READ COMMITTED", 1, 0)

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from sqlalchemy import Connection
 
 from certmint.model.errors import CertmintError, Misconfigured, Unavailable
+from certmint.registry.prepared import raw
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ class GroupCommit:
         finally:
             self._working = None
             for turn in group:
-                turn.kept.error = turn.kept.error or _for_another_thread(group_fate.error)
+                turn.kept.error = turn.kept.error or for_another(group_fate.error)
                 turn.woken.set()
 
     def _commit(self, group: list[_Turn[Any]]) -> None:
@@ -138,20 +139,23 @@ class GroupCommit:
                     raise group[0].kept.error
                 return
             for turn in group:
-                savepoint = tx.begin_nested()
+                raw(tx, "SAVEPOINT turn")
                 with turn.kept:
                     turn.run(tx)
-                if turn.kept.error is None:
-                    savepoint.commit()
-                elif isinstance(turn.kept.error, Unavailable | Misconfigured):
+                if isinstance(turn.kept.error, Unavailable | Misconfigured):
                     # Storage failed under us; SQLite may have rolled back the whole transaction.
                     raise turn.kept.error
-                else:
-                    savepoint.rollback()
+                if turn.kept.error is not None:
+                    raw(tx, "ROLLBACK TO SAVEPOINT turn")
+                raw(tx, "RELEASE SAVEPOINT turn")
 
 
-def _for_another_thread(error: BaseException | None) -> BaseException | None:
-    """The group's failure for one more caller: two threads must not raise one object."""
+@overload
+def for_another(error: CertmintError) -> CertmintError: ...
+@overload
+def for_another(error: BaseException | None) -> BaseException | None: ...
+def for_another(error: BaseException | None) -> BaseException | None:
+    """The group's failure for one more caller: two callers must not raise one object."""
     if isinstance(error, CertmintError):
         own = type(error)(error.code, error.detail)
         own.__cause__ = error

@@ -1,17 +1,17 @@
 """Routes of the ACME door. Each is a few lines between a verified call and a use case."""
 
 import datetime as dt
+import functools
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -41,7 +41,7 @@ from certmint.model.csr import parse_csr
 from certmint.model.errors import CertmintError, Conflict, NotFound
 from certmint.model.keys import public_key
 from certmint.model.serial import RandomBytes
-from certmint.registry import reads
+from certmint.registry import fibres, reads
 from certmint.registry.engine import Database
 
 MAX_BODY = 64 * 1024
@@ -112,7 +112,8 @@ class ACMEDoor:
                 detail = "ACME resources are read by POST-as-GET (RFC 8555 6.3)"
                 return self._finished(request, document("malformed", detail, 405, {}))
             body = await request.body()
-            return await run_in_threadpool(self._answer, request, body, handler, by_key)
+            work = functools.partial(self._answer, request, body, handler, by_key)
+            return await self._on.db.run(work)
 
         methods = ["POST", "GET", "HEAD", "PUT", "DELETE", "PATCH"]
         return Route(path, endpoint, methods=methods)
@@ -384,7 +385,7 @@ class ACMEDoor:
             challenges.validate, self._on.db, account, challenge_id,
             call.urls.account(account), self._on.network, self._on.clock(),
         )  # fmt: skip
-        wait([looking], QUICK_S)
+        fibres.patiently(looking, QUICK_S)
 
     @staticmethod
     def _authz_url(call: Call, authorization: Authorization) -> str:

@@ -1,0 +1,154 @@
+"""Statements of the hot paths: compiled once for each kind of database, run by its driver.
+
+A `Prepared` is a Core statement whose values are all bind parameters; what SQLAlchemy does for
+each execution (building it, finding it in a cache, wrapping cursor and rows) costs more than the
+statement itself. Types are converted as the columns say, rows are named tuples, failures are
+translated as everywhere. Lists in IN and statements made up at run time stay with `execute`.
+"""
+
+import functools
+import sqlite3
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from certmint.registry import failures
+
+Values = Mapping[str, Any]
+_Convert = Callable[[Any], Any]
+DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
+
+
+class Prepared:
+    """One statement. Its rows have the names of its columns."""
+
+    def __init__(self, statement: sa.Executable) -> None:
+        self._statement = statement
+        self._compiled: dict[str, _Compiled] = {}
+
+    def first(self, tx: sa.Connection, **values: Any) -> Any:
+        """The first row, or None."""
+        ready = self._for(tx)
+        row = ready.execute(tx, values).fetchone()
+        return None if row is None else ready.row(row)
+
+    def all(self, tx: sa.Connection, **values: Any) -> list[Any]:
+        """Every row."""
+        ready = self._for(tx)
+        return [ready.row(row) for row in ready.execute(tx, values).fetchall()]
+
+    def run(self, tx: sa.Connection, values: Values | Sequence[Values]) -> int:
+        """Execute, once for each of several `values`; how many rows were changed in all."""
+        ready = self._for(tx)
+        if isinstance(values, Mapping):
+            return int(ready.execute(tx, values).rowcount)
+        return int(ready.execute_many(tx, values).rowcount)
+
+    def _for(self, tx: sa.Connection) -> "_Compiled":
+        dialect = tx.dialect
+        ready = self._compiled.get(dialect.name)
+        if ready is None:
+            ready = self._compiled[dialect.name] = _Compiled(self._statement, dialect)
+        return ready
+
+
+class _Compiled:
+    """A statement in the words of one driver."""
+
+    def __init__(self, statement: sa.Executable, dialect: sa.Dialect) -> None:
+        # Inserts take every column of their table, as `execute` does for a row that has them all.
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # ClauseElement
+        self._sql = str(compiled)
+        self._is_positional = bool(compiled.positional)
+        self._names: tuple[str, ...] = tuple(
+            compiled.positiontup if self._is_positional else compiled.binds
+        )
+        self._convert = {
+            name: convert
+            for name, bound in compiled.binds.items()
+            if (convert := bound.type.dialect_impl(dialect).bind_processor(dialect)) is not None
+        }
+        self._fixed = {
+            name: bound.value
+            for name, bound in compiled.binds.items()
+            if not bound.required and bound.value is not None
+        }
+        self.row = _row_maker(compiled, dialect)
+
+    def execute(self, tx: sa.Connection, values: Values) -> Any:
+        """The driver's cursor."""
+        driver = _driver(tx)
+        try:
+            if self._is_positional:
+                return driver.execute(self._sql, self._bound(values))
+            return driver.execute(self._sql, self._named(values), prepare=True)
+        except (sqlite3.Error, psycopg.Error) as error:
+            raise _explained(tx, error) from error
+
+    def execute_many(self, tx: sa.Connection, several: Sequence[Values]) -> Any:
+        driver = _driver(tx)
+        try:
+            if self._is_positional:
+                return driver.executemany(self._sql, [self._bound(each) for each in several])
+            cursor = driver.cursor()
+            cursor.executemany(self._sql, [self._named(each) for each in several])
+            return cursor
+        except (sqlite3.Error, psycopg.Error) as error:
+            raise _explained(tx, error) from error
+
+    def _bound(self, values: Values) -> list[Any]:
+        bound = []
+        for name in self._names:
+            value = values[name] if name in values else self._fixed[name]
+            convert = self._convert.get(name)
+            bound.append(value if convert is None else convert(value))
+        return bound
+
+    def _named(self, values: Values) -> dict[str, Any]:
+        return dict(zip(self._names, self._bound(values), strict=True))
+
+
+def raw(tx: sa.Connection, sql: str) -> None:
+    """Tell the driver something that has neither values nor rows, such as SAVEPOINT."""
+    try:
+        _driver(tx).execute(sql)
+    except (sqlite3.Error, psycopg.Error) as error:
+        raise _explained(tx, error) from error
+
+
+def _driver(tx: sa.Connection) -> Any:
+    return tx.connection.driver_connection
+
+
+def _explained(tx: sa.Connection, error: Exception) -> Exception:
+    name = str(tx.get_execution_options().get(DATABASE_NAME, "database"))
+    return failures.translate(error, name) or error
+
+
+def _row_maker(compiled: SQLCompiler, dialect: sa.Dialect) -> Callable[[Sequence[Any]], Any]:
+    columns = compiled._result_columns  # noqa: SLF001 - what the cursor's columns are made of
+    if not columns:
+        return tuple
+    named = namedtuple("Row", [column.keyname for column in columns])  # type: ignore[misc]  # noqa: PYI024
+    convert: list[tuple[int, _Convert]] = [
+        (place, processor)
+        for place, column in enumerate(columns)
+        if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None))
+        is not None
+    ]
+    if not convert:
+        return named._make
+    return functools.partial(_converted, named._make, convert)
+
+
+def _converted(
+    make: Callable[[Sequence[Any]], Any], convert: list[tuple[int, _Convert]], row: Sequence[Any]
+) -> Any:
+    values = list(row)
+    for place, processor in convert:
+        values[place] = processor(values[place])
+    return make(values)
