@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from certmint.model.errors import Misconfigured
 from certmint.registry.documents import canonical
+from certmint.registry.prepared import Prepared
 from certmint.registry.schema import audit_event, audit_head, microseconds
 
 _PAGE = 1_000
@@ -78,14 +79,16 @@ class AuditReport:
 START = "0" * 64  # what the first event names as the hash before it
 
 _HEAD = sa.select(audit_head.c.seq, audit_head.c.hash)
-_LOCKED_HEAD = _HEAD.with_for_update()
-_ADVANCE = sa.update(audit_head)
-_APPEND = sa.insert(audit_event)
+_LOCKED_HEAD = Prepared(_HEAD.with_for_update())
+_ADVANCE = Prepared(
+    sa.update(audit_head).values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
+)
+_APPEND = Prepared(sa.insert(audit_event))
 
 
 def append(tx: sa.Connection, event: Event) -> Entry:
     """Add an event at the end of the chain; it lives or dies with the transaction."""
-    head = tx.execute(_LOCKED_HEAD).one_or_none()
+    head = _LOCKED_HEAD.first(tx)
     if head is None:
         raise Misconfigured(
             "audit-head-missing",
@@ -103,8 +106,8 @@ def append(tx: sa.Connection, event: Event) -> Entry:
         hash="",
     )
     entry = dataclasses.replace(draft, hash=draft.digest())
-    tx.execute(_APPEND, vars(entry))
-    tx.execute(_ADVANCE, {"seq": entry.seq, "hash": entry.hash})
+    _APPEND.run(tx, vars(entry))
+    _ADVANCE.run(tx, {"new_seq": entry.seq, "new_hash": entry.hash})
     return entry
 
 

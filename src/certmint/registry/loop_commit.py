@@ -55,7 +55,7 @@ class LoopCommit:
     def run(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, once it is durable; inside a fibre."""
         loop = asyncio.get_running_loop()
-        turn = _Turn(work, loop.create_future())
+        turn: _Turn[T] = _Turn(work, loop.create_future())
         self._queue.append(turn)
         if len(self._queue) == 1:
             self._since = loop.time()

@@ -70,7 +70,8 @@ class _Compiled:
         self._convert = {
             name: convert
             for name, bound in compiled.binds.items()
-            if (convert := bound.type.dialect_impl(dialect).bind_processor(dialect)) is not None
+            if isinstance(bound.type, sa.types.TypeDecorator)
+            and (convert := bound.type.dialect_impl(dialect).bind_processor(dialect)) is not None
         }
         self._fixed = {
             name: bound.value
@@ -96,9 +97,9 @@ class _Compiled:
                 return driver.executemany(self._sql, [self._bound(each) for each in several])
             cursor = driver.cursor()
             cursor.executemany(self._sql, [self._named(each) for each in several])
-            return cursor
         except (sqlite3.Error, psycopg.Error) as error:
             raise _explained(tx, error) from error
+        return cursor
 
     def _bound(self, values: Values) -> list[Any]:
         bound = []
@@ -137,7 +138,9 @@ def _row_maker(compiled: SQLCompiler, dialect: sa.Dialect) -> Callable[[Sequence
     convert: list[tuple[int, _Convert]] = [
         (place, processor)
         for place, column in enumerate(columns)
-        if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None))
+        # Our own types only: for the others both drivers speak Python's types already.
+        if isinstance(column.type, sa.types.TypeDecorator)
+        and (processor := column.type.dialect_impl(dialect).result_processor(dialect, None))
         is not None
     ]
     if not convert:

@@ -6,6 +6,7 @@ has: an intent, a status, a CRL, an entry of one, the totals. Nothing here speak
 
 import datetime as dt
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -34,6 +35,7 @@ from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.registry import documents
 
 Row = sa.Row[Any]
+_REMEMBERED = 1024  # rows that hardly change, and cost more to understand than to read
 Values = dict[str, Any]
 
 
@@ -150,6 +152,7 @@ def domain_validation_row(validation: DomainValidation) -> Values:
     return vars(validation) | {"method": validation.method.value}
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def domain_validation_of(row: Row) -> DomainValidation:
     return DomainValidation(
         id=row.id,
@@ -192,6 +195,7 @@ def authority_row(authority: Authority) -> Values:
     }
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def authority_of(row: Row) -> Authority:
     return Authority(
         id=row.id,
@@ -231,6 +235,7 @@ def product_row(product: Product) -> Values:
     }
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def product_of(row: Row) -> Product:
     return Product(
         id=row.id,

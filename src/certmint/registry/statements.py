@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from certmint.model.errors import CertmintError
 from certmint.registry import audit
+from certmint.registry.prepared import Prepared
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def insert_if_absent(
 
     Unlike an error, a conflict leaves a PostgreSQL transaction usable.
     """
-    return count(tx, _insert_if_absent(tx.dialect.name, table), rows)
+    return _insert_if_absent(tx.dialect.name, table).run(tx, rows)
 
 
 def copy_if_absent(
@@ -38,14 +39,11 @@ def copy_if_absent(
     source: sa.ColumnElement[bool],
     rows: Sequence[Mapping[str, Any]],
 ) -> int:
-    """Like `insert_if_absent`, with every row made by the database from another table's row."""
-    names = [column.name for column in columns]
-    statement = (
-        _insert(tx.dialect.name, table)
-        .from_select(names, sa.select(*columns).where(source))
-        .on_conflict_do_nothing()
-    )
-    return count(tx, statement, rows)
+    """Like `insert_if_absent`, with every row made by the database from another table's row.
+
+    `columns` and `source` are constants of a module: the statement is kept.
+    """
+    return _copy_if_absent(tx.dialect.name, table, columns, source).run(tx, rows)
 
 
 def count(
@@ -90,5 +88,17 @@ def _insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
 
 
 @functools.cache
-def _insert_if_absent(dialect: str, table: sa.Table) -> sa.Insert:
-    return _insert(dialect, table).on_conflict_do_nothing()
+def _insert_if_absent(dialect: str, table: sa.Table) -> Prepared:
+    return Prepared(_insert(dialect, table).on_conflict_do_nothing())
+
+
+@functools.cache
+def _copy_if_absent(
+    dialect: str,
+    table: sa.Table,
+    columns: tuple[sa.ColumnElement[Any], ...],
+    source: sa.ColumnElement[bool],
+) -> Prepared:
+    names = [column.name for column in columns]
+    rows = sa.select(*columns).where(source)
+    return Prepared(_insert(dialect, table).from_select(names, rows).on_conflict_do_nothing())

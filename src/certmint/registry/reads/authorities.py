@@ -6,24 +6,52 @@ from certmint.model.entities import Authority
 from certmint.model.states import AuthorityState
 from certmint.registry import rows, schema
 from certmint.registry.engine import Transaction
+from certmint.registry.prepared import Prepared
 
 _AUTHORITY = schema.authority.c
 _CRL = schema.crl.c
 
+_BY_ID = Prepared(
+    sa.select(schema.authority).where(
+        _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.id == sa.bindparam("id")
+    )
+)
+_BY_NAME = Prepared(
+    sa.select(schema.authority).where(
+        _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.name == sa.bindparam("name")
+    )
+)
+_OF_ANY_TENANT = Prepared(sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")))
+_BY_KEY_ID = Prepared(
+    sa.select(schema.authority)
+    .where(_AUTHORITY.key_id == sa.bindparam("key_id"))
+    .order_by(
+        (_AUTHORITY.state != sa.bindparam("active", AuthorityState.ACTIVE.value)),
+        _AUTHORITY.created_at.desc(),
+    )
+    .limit(1)
+)
+_LATEST_CRL = Prepared(
+    sa.select(schema.crl)
+    .where(_CRL.authority_id == sa.bindparam("authority_id"), _CRL.shard == sa.bindparam("shard"))
+    .order_by(_CRL.number.desc())
+    .limit(1)
+)
+
 
 def authority(tx: Transaction, tenant_id: str, authority_id: str) -> Authority | None:
     """An authority of the tenant by its id."""
-    return _one(tx, _AUTHORITY.tenant_id == tenant_id, _AUTHORITY.id == authority_id)
+    return _authority(_BY_ID.first(tx, tenant_id=tenant_id, id=authority_id))
 
 
 def authority_by_name(tx: Transaction, tenant_id: str, name: str) -> Authority | None:
     """An authority of the tenant by the name that people type."""
-    return _one(tx, _AUTHORITY.tenant_id == tenant_id, _AUTHORITY.name == name)
+    return _authority(_BY_NAME.first(tx, tenant_id=tenant_id, name=name))
 
 
 def authority_for_status(tx: Transaction, authority_id: str) -> Authority | None:
     """An authority of any tenant: relying parties ask without saying who they are."""
-    return _one(tx, _AUTHORITY.id == authority_id)
+    return _authority(_OF_ANY_TENANT.first(tx, id=authority_id))
 
 
 def authority_by_key_id(tx: Transaction, key_id_hex: str) -> Authority | None:
@@ -31,14 +59,7 @@ def authority_by_key_id(tx: Transaction, key_id_hex: str) -> Authority | None:
 
     Of several with one key (a cross-certified one), an active one, the newest first.
     """
-    query = (
-        sa.select(schema.authority)
-        .where(_AUTHORITY.key_id == key_id_hex)
-        .order_by((_AUTHORITY.state != AuthorityState.ACTIVE.value), _AUTHORITY.created_at.desc())
-        .limit(1)
-    )
-    row = tx.execute(query).one_or_none()
-    return None if row is None else rows.authority_of(row)
+    return _authority(_BY_KEY_ID.first(tx, key_id=key_id_hex))
 
 
 def authorities(tx: Transaction, tenant_id: str) -> list[Authority]:
@@ -59,16 +80,9 @@ def all_authorities(tx: Transaction) -> list[Authority]:
 
 def latest_crl(tx: Transaction, authority_id: str, shard: int) -> rows.CRLRow | None:
     """The CRL with the highest number of one shard, of any tenant."""
-    query = (
-        sa.select(schema.crl)
-        .where(_CRL.authority_id == authority_id, _CRL.shard == shard)
-        .order_by(_CRL.number.desc())
-        .limit(1)
-    )
-    row = tx.execute(query).one_or_none()
+    row = _LATEST_CRL.first(tx, authority_id=authority_id, shard=shard)
     return None if row is None else rows.crl_of(row)
 
 
-def _one(tx: Transaction, *where: sa.ColumnElement[bool]) -> Authority | None:
-    row = tx.execute(sa.select(schema.authority).where(*where)).one_or_none()
+def _authority(row: rows.Row | None) -> Authority | None:
     return None if row is None else rows.authority_of(row)

@@ -10,6 +10,7 @@ from certmint.model.profile import Purpose
 from certmint.model.serial import Serial
 from certmint.registry import rows, schema
 from certmint.registry.engine import Transaction
+from certmint.registry.prepared import Prepared
 from certmint.registry.statements import chunks
 
 _KEY = schema.public_key.c
@@ -21,12 +22,58 @@ _OF_ITS_INTENT = sa.and_(
 )
 _WAS_SIGNED = sa.func.length(_CERTIFICATE.der) > 0  # an abandoned intent has no bytes
 
+_ONE_KEY = Prepared(
+    sa.select(schema.public_key).where(_KEY.fingerprint == sa.bindparam("fingerprint"))
+)
+_BY_AUTHORITY = Prepared(
+    sa.select(schema.certificate).where(
+        _CERTIFICATE.authority_id == sa.bindparam("authority_id"),
+        _CERTIFICATE.serial == sa.bindparam("serial"),
+    )
+)
+_BY_SERIAL = Prepared(
+    sa.select(schema.certificate)
+    .where(
+        _CERTIFICATE.tenant_id == sa.bindparam("tenant_id"),
+        _CERTIFICATE.serial == sa.bindparam("serial"),
+    )
+    .order_by(_CERTIFICATE.authority_id)
+    .limit(1)
+)
+_STATUS = Prepared(
+    sa.select(
+        _CERTIFICATE.revoked_at,
+        _CERTIFICATE.revocation_reason,
+        sa.func.coalesce(_WAS_SIGNED, sa.false()).label("issued"),
+    )
+    .select_from(schema.intent.outerjoin(schema.certificate, _OF_ITS_INTENT))
+    .where(
+        _INTENT.authority_id == sa.bindparam("authority_id"),
+        _INTENT.serial == sa.bindparam("serial"),
+    )
+)
+_LATEST = Prepared(
+    sa.select(schema.certificate)
+    .where(
+        _CERTIFICATE.tenant_id == sa.bindparam("tenant_id"),
+        _CERTIFICATE.device_id == sa.bindparam("device_id"),
+        _CERTIFICATE.purpose == sa.bindparam("purpose"),
+        _WAS_SIGNED,
+    )
+    .order_by(_CERTIFICATE.issued_at.desc(), _CERTIFICATE.serial.desc())
+    .limit(1)
+)
+
 
 def key_records(tx: Transaction, fingerprints: Iterable[str]) -> dict[str, KeyRecord]:
     """What is known of those public keys, fleet-wide: of every tenant, never shown to one."""
+    wanted = list(fingerprints)
+    if len(wanted) == 1:
+        only = _ONE_KEY.first(tx, fingerprint=wanted[0])
+        return {} if only is None else {wanted[0]: rows.key_record_of(only)}
     return {
         row.fingerprint: rows.key_record_of(row)
-        for piece in chunks(fingerprints)
+        for piece in chunks(wanted)
         for row in tx.execute(sa.select(schema.public_key).where(_KEY.fingerprint.in_(piece)))
     }
 
@@ -74,36 +121,24 @@ def certificate(
     tx: Transaction, tenant_id: str, serial: Serial, authority_id: str | None = None
 ) -> Certificate | None:
     """A certificate of the tenant by its serial, or by authority and serial."""
-    query = sa.select(schema.certificate).where(
-        _CERTIFICATE.tenant_id == tenant_id, _CERTIFICATE.serial == serial
-    )
-    if authority_id is not None:
-        query = query.where(_CERTIFICATE.authority_id == authority_id)
-    row = tx.execute(query.order_by(_CERTIFICATE.authority_id).limit(1)).one_or_none()
-    return None if row is None else rows.certificate_of(row)
+    if authority_id is None:
+        row = _BY_SERIAL.first(tx, tenant_id=tenant_id, serial=serial)
+    else:
+        row = _BY_AUTHORITY.first(tx, authority_id=authority_id, serial=serial)
+    if row is None or row.tenant_id != tenant_id:
+        return None
+    return rows.certificate_of(row)
 
 
 def presented_certificate(tx: Transaction, authority_id: str, serial: Serial) -> Certificate | None:
     """A certificate of any tenant, for the TLS layer; the caller compares the bytes."""
-    query = sa.select(schema.certificate).where(
-        _CERTIFICATE.authority_id == authority_id, _CERTIFICATE.serial == serial
-    )
-    row = tx.execute(query).one_or_none()
+    row = _BY_AUTHORITY.first(tx, authority_id=authority_id, serial=serial)
     return None if row is None else rows.certificate_of(row)
 
 
 def certificate_status(tx: Transaction, authority_id: str, serial: Serial) -> rows.Status:
     """What a responder may say of a serial, of any tenant; unknown serials have a status too."""
-    query = (
-        sa.select(
-            _CERTIFICATE.revoked_at,
-            _CERTIFICATE.revocation_reason,
-            sa.func.coalesce(_WAS_SIGNED, sa.false()).label("issued"),
-        )
-        .select_from(schema.intent.outerjoin(schema.certificate, _OF_ITS_INTENT))
-        .where(_INTENT.authority_id == authority_id, _INTENT.serial == serial)
-    )
-    row = tx.execute(query).one_or_none()
+    row = _STATUS.first(tx, authority_id=authority_id, serial=serial)
     if row is None:
         return rows.Status(known=False, issued=False, revocation=None)
     return rows.Status(known=True, issued=bool(row.issued), revocation=rows.revocation_of(row))
@@ -134,18 +169,7 @@ def latest_certificate(
     tx: Transaction, tenant_id: str, device_id: str, purpose: Purpose
 ) -> Certificate | None:
     """The device's newest certificate of that purpose, revoked or not, expired or not."""
-    query = (
-        sa.select(schema.certificate)
-        .where(
-            _CERTIFICATE.tenant_id == tenant_id,
-            _CERTIFICATE.device_id == device_id,
-            _CERTIFICATE.purpose == purpose.value,
-            _WAS_SIGNED,
-        )
-        .order_by(_CERTIFICATE.issued_at.desc(), _CERTIFICATE.serial.desc())
-        .limit(1)
-    )
-    row = tx.execute(query).one_or_none()
+    row = _LATEST.first(tx, tenant_id=tenant_id, device_id=device_id, purpose=purpose.value)
     return None if row is None else rows.certificate_of(row)
 
 

@@ -8,6 +8,7 @@ from certmint.model.entities import Batch, Device, Owner, Product
 from certmint.model.states import DeviceState
 from certmint.registry import rows, schema
 from certmint.registry.engine import Transaction
+from certmint.registry.prepared import Prepared
 from certmint.registry.statements import chunks
 
 _PRODUCT = schema.product.c
@@ -15,10 +16,22 @@ _DEVICE = schema.device.c
 _BATCH = schema.batch.c
 _OWNER = schema.owner.c
 
+_PRODUCT_BY_ID = Prepared(
+    sa.select(schema.product).where(
+        _PRODUCT.tenant_id == sa.bindparam("tenant_id"), _PRODUCT.id == sa.bindparam("id")
+    )
+)
+_DEVICE_BY_ID = Prepared(
+    sa.select(schema.device).where(
+        _DEVICE.tenant_id == sa.bindparam("tenant_id"), _DEVICE.id == sa.bindparam("id")
+    )
+)
+
 
 def product(tx: Transaction, tenant_id: str, product_id: str) -> Product | None:
     """A product by its id."""
-    return _product(tx, _PRODUCT.tenant_id == tenant_id, _PRODUCT.id == product_id)
+    row = _PRODUCT_BY_ID.first(tx, tenant_id=tenant_id, id=product_id)
+    return None if row is None else rows.product_of(row)
 
 
 def product_by_name(tx: Transaction, tenant_id: str, name: str) -> Product | None:
@@ -38,7 +51,8 @@ def products(
 
 def device(tx: Transaction, tenant_id: str, device_id: str) -> Device | None:
     """A device by its id."""
-    return _device(tx, _DEVICE.tenant_id == tenant_id, _DEVICE.id == device_id)
+    row = _DEVICE_BY_ID.first(tx, tenant_id=tenant_id, id=device_id)
+    return None if row is None else rows.device_of(row)
 
 
 def device_by_serial_number(tx: Transaction, tenant_id: str, serial_number: str) -> Device | None:
@@ -72,10 +86,14 @@ def devices(
 
 def devices_by_id(tx: Transaction, tenant_id: str, ids: Iterable[str]) -> dict[str, Device]:
     """Those of the devices that exist, by id."""
+    wanted = list(ids)
+    if len(wanted) <= 1:
+        held = (device(tx, tenant_id, each) for each in wanted)
+        return {each.id: each for each in held if each is not None}
     query = sa.select(schema.device).where(_DEVICE.tenant_id == tenant_id)
     return {
         row.id: rows.device_of(row)
-        for piece in chunks(ids)
+        for piece in chunks(wanted)
         for row in tx.execute(query.where(_DEVICE.id.in_(piece)))
     }
 

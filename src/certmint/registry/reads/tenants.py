@@ -1,6 +1,7 @@
 """Reading manufacturers, their operators, domains and profiles, and the audit log."""
 
 import hashlib
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -10,12 +11,30 @@ from certmint.model.profile import Profile
 from certmint.registry import documents, rows, schema
 from certmint.registry.audit import Entry
 from certmint.registry.engine import Transaction
+from certmint.registry.prepared import Prepared
 
 _MANUFACTURER = schema.manufacturer.c
 _OPERATOR = schema.operator.c
 _DOMAIN = schema.domain_validation.c
 _PROFILE = schema.profile.c
 _AUDIT = schema.audit_event.c
+
+_BY_TOKEN = Prepared(
+    sa.select(schema.operator).where(_OPERATOR.token_hash == sa.bindparam("token_hash"))
+)
+_VERIFIED = Prepared(
+    sa.select(schema.domain_validation)
+    .where(_DOMAIN.tenant_id == sa.bindparam("tenant_id"), _DOMAIN.verified_at.is_not(None))
+    .order_by(_DOMAIN.verified_at, _DOMAIN.id)
+)
+_OF_PROFILE = (
+    sa.select(schema.profile)
+    .where(_PROFILE.tenant_id == sa.bindparam("tenant_id"), _PROFILE.name == sa.bindparam("name"))
+    .order_by(_PROFILE.version.desc())
+    .limit(1)
+)
+_NEWEST_PROFILE = Prepared(_OF_PROFILE)
+_VERSION_OF_PROFILE = Prepared(_OF_PROFILE.where(_PROFILE.version == sa.bindparam("version")))
 
 
 def manufacturer(tx: Transaction, manufacturer_id: str) -> Manufacturer | None:
@@ -44,8 +63,7 @@ def manufacturers(
 
 def operator_by_token(tx: Transaction, token_hash: str) -> Operator | None:
     """Whose token this is, of any tenant; the caller checks expiry and `disabled`."""
-    query = sa.select(schema.operator).where(_OPERATOR.token_hash == token_hash)
-    row = tx.execute(query).one_or_none()
+    row = _BY_TOKEN.first(tx, token_hash=token_hash)
     return None if row is None else rows.operator_of(row)
 
 
@@ -83,27 +101,18 @@ def domain_validations(
 
 def verified_domains(tx: Transaction, tenant_id: str) -> tuple[DomainValidation, ...]:
     """Every attempt that succeeded, oldest first; whether it is still young enough is policy's."""
-    query = (
-        sa.select(schema.domain_validation)
-        .where(_DOMAIN.tenant_id == tenant_id, _DOMAIN.verified_at.is_not(None))
-        .order_by(_DOMAIN.verified_at, _DOMAIN.id)
-    )
-    return tuple(rows.domain_validation_of(row) for row in tx.execute(query))
+    found = _VERIFIED.all(tx, tenant_id=tenant_id)
+    return tuple(rows.domain_validation_of(row) for row in found)
 
 
 def profile(
     tx: Transaction, tenant_id: str, name: str, version: int | None = None
 ) -> Profile | None:
     """One version of a profile, or the newest. Raises Misconfigured `profile-altered`."""
-    query = (
-        sa.select(schema.profile)
-        .where(_PROFILE.tenant_id == tenant_id, _PROFILE.name == name)
-        .order_by(_PROFILE.version.desc())
-        .limit(1)
-    )
-    if version is not None:
-        query = query.where(_PROFILE.version == version)
-    row = tx.execute(query).one_or_none()
+    if version is None:
+        row = _NEWEST_PROFILE.first(tx, tenant_id=tenant_id, name=name)
+    else:
+        row = _VERSION_OF_PROFILE.first(tx, tenant_id=tenant_id, name=name, version=version)
     return None if row is None else _profile_of(row)
 
 
@@ -128,6 +137,7 @@ def audit_events(tx: Transaction, tenant_id: str, after: int = 0, limit: int = 1
     return [Entry(*row) for row in tx.execute(query)]
 
 
+@lru_cache(maxsize=1024)
 def _profile_of(row: rows.Row) -> Profile:
     # Certificates name a profile's version as their reason, so a version is never edited.
     if hashlib.sha256(row.document.encode()).hexdigest() != row.document_hash:

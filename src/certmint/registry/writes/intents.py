@@ -15,13 +15,14 @@ from certmint.model.keys import KeyOrigin
 from certmint.model.serial import Serial
 from certmint.registry import reads, rows, schema
 from certmint.registry.engine import Transaction
+from certmint.registry.prepared import Prepared
 from certmint.registry.rows import Intent
 from certmint.registry.statements import count, insert_if_absent, log
 
 NAMED_SERIALS = 10  # in an audit event; of a longer call only the digest is kept
 
 _CERTIFICATE = schema.certificate.c
-_INSERT = sa.insert(schema.intent)
+_INSERT = Prepared(sa.insert(schema.intent))
 
 
 def record_intents(
@@ -44,7 +45,7 @@ def record_intents(
             )
     recorded = [intent for intent in intents if intent.serial not in refused]
     if recorded:
-        tx.execute(_INSERT, [rows.intent_row(intent) for intent in recorded])
+        _INSERT.run(tx, [rows.intent_row(intent) for intent in recorded])
     for tenant_id, group in by_tenant(intents).items():
         kept = [intent.serial for intent in group if intent.serial not in refused]
         first = group[0]
