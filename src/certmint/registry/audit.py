@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from certmint.model.errors import Misconfigured
+from certmint.registry.compiled import Compiled
 from certmint.registry.documents import canonical
-from certmint.registry.prepared import Prepared
 from certmint.registry.schema import audit_event, audit_head, microseconds
 
 _PAGE = 1_000
@@ -79,11 +79,11 @@ class AuditReport:
 START = "0" * 64  # what the first event names as the hash before it
 
 _HEAD = sa.select(audit_head.c.seq, audit_head.c.hash)
-_LOCKED_HEAD = Prepared(_HEAD.with_for_update())
-_ADVANCE = Prepared(
+_LOCKED_HEAD = Compiled(_HEAD.with_for_update())
+_ADVANCE = Compiled(
     sa.update(audit_head).values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
 )
-_APPEND = Prepared(sa.insert(audit_event))
+_APPEND = Compiled(sa.insert(audit_event))
 
 
 def append(tx: sa.Connection, event: Event) -> Entry:

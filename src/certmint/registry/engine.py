@@ -22,9 +22,9 @@ from sqlalchemy.engine import URL, Engine, make_url
 
 from certmint.model.errors import Misconfigured
 from certmint.registry import failures, fibres, migrations, sqlite
+from certmint.registry.compiled import DATABASE_NAME
 from certmint.registry.group import GroupCommit
 from certmint.registry.loop_commit import LoopCommit
-from certmint.registry.prepared import DATABASE_NAME
 from certmint.registry.schema import audit_head
 from certmint.registry.sqlite import Snapshots
 
@@ -226,7 +226,7 @@ def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
     loop_writer = engine(sa.NullPool, dt.timedelta(0), *writing)  # the loop waits in its own way
     embedded = _Embedded(
         Snapshots(lambda: _connected(reader, name)),
-        LoopCommit(lambda: _connected(loop_writer, name), busy_timeout, name),
+        LoopCommit(lambda: _connected(loop_writer, name), busy_timeout),
         (loop_writer,),
     )
     return Database(name, writer, reader, functools.partial(sqlite.create_private, path), embedded)

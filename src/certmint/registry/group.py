@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, overload
 from sqlalchemy import Connection
 
 from certmint.model.errors import CertmintError, Misconfigured, Unavailable
-from certmint.registry.prepared import raw
+from certmint.registry.compiled import raw
 
 T = TypeVar("T")
 

@@ -7,15 +7,14 @@ the group stays queued and tries again, until the busy timeout has passed.
 import asyncio
 import datetime as dt
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from certmint.model.errors import CertmintError, Misconfigured, Unavailable
 from certmint.registry import failures, fibres
+from certmint.registry.compiled import raw
 from certmint.registry.group import LARGEST_GROUP, for_another
-from certmint.registry.prepared import raw
 
 T = TypeVar("T")
 
@@ -29,7 +28,7 @@ class _Turn(Generic[T]):
         self.work = work
         self.done = done
         self.result: T
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def settle(self) -> None:
         """Let the fibre go on; one that was cancelled meanwhile is left."""
@@ -44,10 +43,9 @@ class _Turn(Generic[T]):
 class LoopCommit:
     """Runs work of fibres over one connection that is kept; SQLite only."""
 
-    def __init__(self, connect: Callable[[], Connection], patience: dt.timedelta, name: str):
+    def __init__(self, connect: Callable[[], Connection], patience: dt.timedelta):
         self._connect = connect
         self._patience_s = patience.total_seconds()
-        self._name = name
         self._kept: Connection | None = None
         self._queue: list[_Turn[Any]] = []
         self._since = 0.0
@@ -73,8 +71,8 @@ class LoopCommit:
         try:
             tx = self._kept = self._kept or self._connect()
             raw(tx, "BEGIN IMMEDIATE")
-        except CertmintError as error:
-            if error.code == failures.LOCKED[1] and loop.time() - self._since < self._patience_s:
+        except Exception as error:  # noqa: BLE001 - the fibres of the turn must hear of it
+            if _is_locked(error) and loop.time() - self._since < self._patience_s:
                 loop.call_later(_RETRY_S, self._commit)
                 return
             self._give_up(self._take(len(self._queue)), error)
@@ -83,7 +81,7 @@ class LoopCommit:
         try:
             _run_all(tx, group)
             raw(tx, "COMMIT")  # durable from here, and not before: no fibre has gone on yet
-        except CertmintError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self._give_up(group, error)
         else:
             for turn in group:
@@ -97,14 +95,15 @@ class LoopCommit:
         del self._queue[:most]
         return group
 
-    def _give_up(self, group: list[_Turn[Any]], error: CertmintError) -> None:
-        if self._kept is not None:
-            with suppress(CertmintError):  # SQLite may have rolled back by itself
-                raw(self._kept, "ROLLBACK")
-            self.close()
+    def _give_up(self, group: list[_Turn[Any]], error: Exception) -> None:
+        self.close()  # and with it whatever is left of the transaction
         for turn in group:
             turn.error = for_another(error)
             turn.settle()
+
+
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, CertmintError) and error.code == failures.LOCKED[1]
 
 
 def _run_all(tx: Connection, group: list[_Turn[Any]]) -> None:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from certmint.model.errors import CertmintError, Misconfigured
 from certmint.registry import failures
-from certmint.registry.prepared import raw
+from certmint.registry.compiled import raw
 
 _MOST_IDLE = 16
 _PATIENCE = dt.timedelta(seconds=5)  # for other processes, while a file is made

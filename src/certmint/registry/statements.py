@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from certmint.model.errors import CertmintError
 from certmint.registry import audit
-from certmint.registry.prepared import Prepared
+from certmint.registry.compiled import Compiled
 
 T = TypeVar("T")
 
@@ -88,8 +88,8 @@ def _insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
 
 
 @functools.cache
-def _insert_if_absent(dialect: str, table: sa.Table) -> Prepared:
-    return Prepared(_insert(dialect, table).on_conflict_do_nothing())
+def _insert_if_absent(dialect: str, table: sa.Table) -> Compiled:
+    return Compiled(_insert(dialect, table).on_conflict_do_nothing())
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def _copy_if_absent(
     table: sa.Table,
     columns: tuple[sa.ColumnElement[Any], ...],
     source: sa.ColumnElement[bool],
-) -> Prepared:
+) -> Compiled:
     names = [column.name for column in columns]
     rows = sa.select(*columns).where(source)
-    return Prepared(_insert(dialect, table).from_select(names, rows).on_conflict_do_nothing())
+    return Compiled(_insert(dialect, table).from_select(names, rows).on_conflict_do_nothing())

@@ -5,24 +5,24 @@ import sqlalchemy as sa
 from certmint.model.entities import Authority
 from certmint.model.states import AuthorityState
 from certmint.registry import rows, schema
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.prepared import Prepared
 
 _AUTHORITY = schema.authority.c
 _CRL = schema.crl.c
 
-_BY_ID = Prepared(
+_BY_ID = Compiled(
     sa.select(schema.authority).where(
         _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.id == sa.bindparam("id")
     )
 )
-_BY_NAME = Prepared(
+_BY_NAME = Compiled(
     sa.select(schema.authority).where(
         _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.name == sa.bindparam("name")
     )
 )
-_OF_ANY_TENANT = Prepared(sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")))
-_BY_KEY_ID = Prepared(
+_OF_ANY_TENANT = Compiled(sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")))
+_BY_KEY_ID = Compiled(
     sa.select(schema.authority)
     .where(_AUTHORITY.key_id == sa.bindparam("key_id"))
     .order_by(
@@ -31,7 +31,7 @@ _BY_KEY_ID = Prepared(
     )
     .limit(1)
 )
-_LATEST_CRL = Prepared(
+_LATEST_CRL = Compiled(
     sa.select(schema.crl)
     .where(_CRL.authority_id == sa.bindparam("authority_id"), _CRL.shard == sa.bindparam("shard"))
     .order_by(_CRL.number.desc())

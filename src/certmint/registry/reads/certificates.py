@@ -9,8 +9,8 @@ from certmint.model.entities import Certificate, KeyRecord, RevocationReason
 from certmint.model.profile import Purpose
 from certmint.model.serial import Serial
 from certmint.registry import rows, schema
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.prepared import Prepared
 from certmint.registry.statements import chunks
 
 _KEY = schema.public_key.c
@@ -22,16 +22,16 @@ _OF_ITS_INTENT = sa.and_(
 )
 _WAS_SIGNED = sa.func.length(_CERTIFICATE.der) > 0  # an abandoned intent has no bytes
 
-_ONE_KEY = Prepared(
+_ONE_KEY = Compiled(
     sa.select(schema.public_key).where(_KEY.fingerprint == sa.bindparam("fingerprint"))
 )
-_BY_AUTHORITY = Prepared(
+_BY_AUTHORITY = Compiled(
     sa.select(schema.certificate).where(
         _CERTIFICATE.authority_id == sa.bindparam("authority_id"),
         _CERTIFICATE.serial == sa.bindparam("serial"),
     )
 )
-_BY_SERIAL = Prepared(
+_BY_SERIAL = Compiled(
     sa.select(schema.certificate)
     .where(
         _CERTIFICATE.tenant_id == sa.bindparam("tenant_id"),
@@ -40,7 +40,7 @@ _BY_SERIAL = Prepared(
     .order_by(_CERTIFICATE.authority_id)
     .limit(1)
 )
-_STATUS = Prepared(
+_STATUS = Compiled(
     sa.select(
         _CERTIFICATE.revoked_at,
         _CERTIFICATE.revocation_reason,
@@ -52,7 +52,7 @@ _STATUS = Prepared(
         _INTENT.serial == sa.bindparam("serial"),
     )
 )
-_LATEST = Prepared(
+_LATEST = Compiled(
     sa.select(schema.certificate)
     .where(
         _CERTIFICATE.tenant_id == sa.bindparam("tenant_id"),

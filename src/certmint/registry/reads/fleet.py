@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from certmint.model.entities import Batch, Device, Owner, Product
 from certmint.model.states import DeviceState
 from certmint.registry import rows, schema
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.prepared import Prepared
 from certmint.registry.statements import chunks
 
 _PRODUCT = schema.product.c
@@ -16,12 +16,12 @@ _DEVICE = schema.device.c
 _BATCH = schema.batch.c
 _OWNER = schema.owner.c
 
-_PRODUCT_BY_ID = Prepared(
+_PRODUCT_BY_ID = Compiled(
     sa.select(schema.product).where(
         _PRODUCT.tenant_id == sa.bindparam("tenant_id"), _PRODUCT.id == sa.bindparam("id")
     )
 )
-_DEVICE_BY_ID = Prepared(
+_DEVICE_BY_ID = Compiled(
     sa.select(schema.device).where(
         _DEVICE.tenant_id == sa.bindparam("tenant_id"), _DEVICE.id == sa.bindparam("id")
     )

@@ -10,8 +10,8 @@ from certmint.model.errors import Misconfigured
 from certmint.model.profile import Profile
 from certmint.registry import documents, rows, schema
 from certmint.registry.audit import Entry
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.prepared import Prepared
 
 _MANUFACTURER = schema.manufacturer.c
 _OPERATOR = schema.operator.c
@@ -19,10 +19,10 @@ _DOMAIN = schema.domain_validation.c
 _PROFILE = schema.profile.c
 _AUDIT = schema.audit_event.c
 
-_BY_TOKEN = Prepared(
+_BY_TOKEN = Compiled(
     sa.select(schema.operator).where(_OPERATOR.token_hash == sa.bindparam("token_hash"))
 )
-_VERIFIED = Prepared(
+_VERIFIED = Compiled(
     sa.select(schema.domain_validation)
     .where(_DOMAIN.tenant_id == sa.bindparam("tenant_id"), _DOMAIN.verified_at.is_not(None))
     .order_by(_DOMAIN.verified_at, _DOMAIN.id)
@@ -33,8 +33,8 @@ _OF_PROFILE = (
     .order_by(_PROFILE.version.desc())
     .limit(1)
 )
-_NEWEST_PROFILE = Prepared(_OF_PROFILE)
-_VERSION_OF_PROFILE = Prepared(_OF_PROFILE.where(_PROFILE.version == sa.bindparam("version")))
+_NEWEST_PROFILE = Compiled(_OF_PROFILE)
+_VERSION_OF_PROFILE = Compiled(_OF_PROFILE.where(_PROFILE.version == sa.bindparam("version")))
 
 
 def manufacturer(tx: Transaction, manufacturer_id: str) -> Manufacturer | None:

@@ -14,15 +14,15 @@ from certmint.model.errors import CertmintError, Conflict
 from certmint.model.keys import KeyOrigin
 from certmint.model.serial import Serial
 from certmint.registry import reads, rows, schema
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.prepared import Prepared
 from certmint.registry.rows import Intent
 from certmint.registry.statements import count, insert_if_absent, log
 
 NAMED_SERIALS = 10  # in an audit event; of a longer call only the digest is kept
 
 _CERTIFICATE = schema.certificate.c
-_INSERT = Prepared(sa.insert(schema.intent))
+_INSERT = Compiled(sa.insert(schema.intent))
 
 
 def record_intents(

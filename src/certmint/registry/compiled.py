@@ -1,6 +1,6 @@
 """Statements of the hot paths: compiled once for each kind of database, run by its driver.
 
-A `Prepared` is a Core statement whose values are all bind parameters; what SQLAlchemy does for
+A `Compiled` is a Core statement whose values are all bind parameters; what SQLAlchemy does for
 each execution (building it, finding it in a cache, wrapping cursor and rows) costs more than the
 statement itself. Types are converted as the columns say, rows are named tuples, failures are
 translated as everywhere. Lists in IN and statements made up at run time stay with `execute`.
@@ -23,12 +23,12 @@ _Convert = Callable[[Any], Any]
 DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
 
 
-class Prepared:
+class Compiled:
     """One statement. Its rows have the names of its columns."""
 
     def __init__(self, statement: sa.Executable) -> None:
         self._statement = statement
-        self._compiled: dict[str, _Compiled] = {}
+        self._compiled: dict[str, _InDialect] = {}
 
     def first(self, tx: sa.Connection, **values: Any) -> Any:
         """The first row, or None."""
@@ -48,15 +48,15 @@ class Prepared:
             return int(ready.execute(tx, values).rowcount)
         return int(ready.execute_many(tx, values).rowcount)
 
-    def _for(self, tx: sa.Connection) -> "_Compiled":
+    def _for(self, tx: sa.Connection) -> "_InDialect":
         dialect = tx.dialect
         ready = self._compiled.get(dialect.name)
         if ready is None:
-            ready = self._compiled[dialect.name] = _Compiled(self._statement, dialect)
+            ready = self._compiled[dialect.name] = _InDialect(self._statement, dialect)
         return ready
 
 
-class _Compiled:
+class _InDialect:
     """A statement in the words of one driver."""
 
     def __init__(self, statement: sa.Executable, dialect: sa.Dialect) -> None:

@@ -1,0 +1,266 @@
+"""The TPM 2.0 structures that vouch for a key: TPMT_PUBLIC, TPMS_ATTEST, TPMT_SIGNATURE.
+
+Part 2 of the TPM 2.0 Library, sections 10.12, 11.2, 11.3 and 12.2. RSA keys, and EC keys on P-256
+and P-384, are read; every other type of object is refused. Each function takes a whole structure
+and refuses octets that follow it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+
+from certmint.attestation.members import attested_key
+from certmint.attestation.signatures import Algorithm
+from certmint.model.errors import BadInput, Refused
+from certmint.model.keys import PublicKey
+
+GENERATED = 0xFF544347
+ATTEST_CERTIFY = 0x8017
+LARGEST_BUFFER = 1024
+
+
+class TPMAlgorithm(IntEnum):
+    """TPM_ALG_ID, as far as they are read here."""
+
+    RSA = 0x0001
+    SHA1 = 0x0004
+    AES = 0x0006
+    SHA256 = 0x000B
+    SHA384 = 0x000C
+    SHA512 = 0x000D
+    NULL = 0x0010
+    RSASSA = 0x0014
+    RSAES = 0x0015
+    RSAPSS = 0x0016
+    OAEP = 0x0017
+    ECDSA = 0x0018
+    ECC = 0x0023
+    CFB = 0x0043
+
+
+class Attributes(IntFlag):
+    """TPMA_OBJECT."""
+
+    FIXED_TPM = 1 << 1
+    ST_CLEAR = 1 << 2
+    FIXED_PARENT = 1 << 4
+    SENSITIVE_DATA_ORIGIN = 1 << 5
+    USER_WITH_AUTH = 1 << 6
+    ADMIN_WITH_POLICY = 1 << 7
+    FIRMWARE_LIMITED = 1 << 8
+    SVN_LIMITED = 1 << 9
+    NO_DA = 1 << 10
+    ENCRYPTED_DUPLICATION = 1 << 11
+    RESTRICTED = 1 << 16
+    DECRYPT = 1 << 17
+    SIGN = 1 << 18
+    X509_SIGN = 1 << 19
+
+
+BORN_HERE = Attributes.FIXED_TPM | Attributes.FIXED_PARENT | Attributes.SENSITIVE_DATA_ORIGIN
+"""A key that the TPM made itself and never lets out."""
+
+_KNOWN = sum(Attributes)
+# SHA-1 names are refused: two public areas with the same SHA-1 can be made.
+_NAME_HASHES: dict[int, str] = {
+    TPMAlgorithm.SHA256: "sha256",
+    TPMAlgorithm.SHA384: "sha384",
+    TPMAlgorithm.SHA512: "sha512",
+}
+_CURVES: dict[int, tuple[ec.EllipticCurve, int]] = {
+    3: (ec.SECP256R1(), 32),
+    4: (ec.SECP384R1(), 48),
+}
+_SIGNATURES: dict[tuple[int, int], Algorithm] = {
+    (TPMAlgorithm.RSASSA, TPMAlgorithm.SHA1): Algorithm.RS1,
+    (TPMAlgorithm.RSASSA, TPMAlgorithm.SHA256): Algorithm.RS256,
+    (TPMAlgorithm.ECDSA, TPMAlgorithm.SHA256): Algorithm.ES256,
+    (TPMAlgorithm.ECDSA, TPMAlgorithm.SHA384): Algorithm.ES384,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetric:
+    """The cipher of a storage key; `bits` is 0 where there is none."""
+
+    algorithm: int
+    bits: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """TPMT_PUBLIC. `name` is its Name: the name algorithm and the digest of the whole."""
+
+    name_algorithm: int
+    attributes: Attributes
+    policy: bytes
+    symmetric: Symmetric
+    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+    name: bytes
+
+    @property
+    def spki(self) -> bytes:
+        """The key as SubjectPublicKeyInfo."""
+        return self.key.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key as one to be certified. Raises Refused `attestation-key`."""
+        return attested_key(self.spki)
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """TPMS_ATTEST of type TPM_ST_ATTEST_CERTIFY: the TPM knows an object of this name."""
+
+    extra_data: bytes
+    firmware: int
+    name: bytes
+
+
+def public(area: bytes) -> Public:
+    """Read a TPMT_PUBLIC.
+
+    Raises BadInput `attestation-syntax`; Refused `attestation-key` (an object that is not a key of
+    a kind that is read, a name algorithm that is too weak).
+    """
+    reader = _Reader(area, "public area")
+    kind, name_algorithm, bits = reader.u16(), reader.u16(), reader.u32()
+    if name_algorithm not in _NAME_HASHES:
+        raise Refused("attestation-key", "the TPM object is named by a hash that is too weak")
+    if bits & ~_KNOWN:
+        raise reader.malformed("has reserved attributes")
+    policy = reader.sized()
+    if kind not in (TPMAlgorithm.RSA, TPMAlgorithm.ECC):
+        raise Refused("attestation-key", f"a TPM object of type {kind:#06x} is no RSA or EC key")
+    symmetric = _parameters(reader)
+    key = _rsa(reader) if kind == TPMAlgorithm.RSA else _ecc(reader)
+    reader.finish()
+    digest = hashlib.new(_NAME_HASHES[name_algorithm], area).digest()
+    name = name_algorithm.to_bytes(2, "big") + digest
+    return Public(name_algorithm, Attributes(bits), policy, symmetric, key, name)
+
+
+def certified(attest: bytes) -> Certified:
+    """Read a TPMS_ATTEST that TPM2_Certify made.
+
+    Raises BadInput `attestation-syntax`; Refused `attestation-mismatch` for what a TPM did not
+    generate (another magic), or generated to attest something else than a key.
+    """
+    reader = _Reader(attest, "certInfo")
+    if reader.u32() != GENERATED:
+        raise Refused("attestation-mismatch", "certInfo was not generated by a TPM")
+    if reader.u16() != ATTEST_CERTIFY:
+        raise Refused("attestation-mismatch", "certInfo certifies no key: use TPM2_Certify")
+    reader.sized()  # qualifiedSigner: where the AK hangs in its hierarchy, which is not judged
+    extra_data = reader.sized()
+    reader.take(8 + 4 + 4)  # clock, resetCount, restartCount: they prove nothing to a stranger
+    if reader.take(1) not in (b"\x00", b"\x01"):
+        raise reader.malformed("has a clock that is neither safe nor unsafe")
+    firmware = int.from_bytes(reader.take(8), "big")
+    name = reader.sized()
+    reader.sized()  # qualifiedName
+    reader.finish()
+    return Certified(extra_data, firmware, name)
+
+
+def signature(data: bytes) -> tuple[Algorithm, bytes]:
+    """Read a TPMT_SIGNATURE: the algorithm, and the signature as X.509 writes it.
+
+    Raises BadInput `attestation-syntax`; Refused `attestation-signature` for other schemes.
+    """
+    reader = _Reader(data, "signature")
+    scheme, digest = reader.u16(), reader.u16()
+    found = _SIGNATURES.get((scheme, digest))
+    if found is None:
+        raise Refused(
+            "attestation-signature",
+            f"the TPM signature scheme {scheme:#06x} with hash {digest:#06x} is not accepted here",
+        )
+    if scheme == TPMAlgorithm.RSASSA:
+        octets = reader.sized()
+    else:
+        r, s = (int.from_bytes(reader.sized(), "big") for _ in range(2))
+        octets = utils.encode_dss_signature(r, s)
+    reader.finish()
+    return found, octets
+
+
+def _rsa(reader: "_Reader") -> rsa.RSAPublicKey:
+    bits, exponent = reader.u16(), reader.u32() or 65537  # 0 stands for the default exponent
+    modulus = reader.sized()
+    if len(modulus) * 8 != bits:
+        raise reader.malformed("has an RSA key of another size than it says")
+    try:
+        return rsa.RSAPublicNumbers(exponent, int.from_bytes(modulus, "big")).public_key()
+    except ValueError:
+        raise Refused("attestation-key", "the TPM object is no usable RSA key") from None
+
+
+def _ecc(reader: "_Reader") -> ec.EllipticCurvePublicKey:
+    curve, size = _CURVES.get(reader.u16(), (None, 0))
+    if curve is None:
+        raise Refused("attestation-key", "the TPM's EC key is not on P-256 or P-384")
+    if reader.u16() != TPMAlgorithm.NULL:
+        reader.u16()  # the hash of a key derivation scheme
+    x, y = reader.sized(), reader.sized()
+    if max(len(x), len(y)) > size:
+        raise reader.malformed("has an EC point that is too long")
+    numbers = ec.EllipticCurvePublicNumbers(
+        int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve
+    )
+    try:
+        return numbers.public_key()
+    except ValueError:
+        raise Refused("attestation-key", "the TPM's EC key is no point of its curve") from None
+
+
+def _parameters(reader: "_Reader") -> Symmetric:
+    """The cipher and the scheme that RSA and EC parameters start with."""
+    cipher, bits, mode = reader.u16(), 0, int(TPMAlgorithm.NULL)
+    if cipher != TPMAlgorithm.NULL:
+        bits, mode = reader.u16(), reader.u16()
+    scheme = reader.u16()
+    if scheme not in (TPMAlgorithm.NULL, TPMAlgorithm.RSAES):
+        reader.u16()  # its hash; the signature names the hash that was used
+    return Symmetric(cipher, bits, mode)
+
+
+class _Reader:
+    """Big-endian fields, one after the other."""
+
+    def __init__(self, data: bytes, what: str) -> None:
+        self._data, self._position, self._what = data, 0, what
+
+    def take(self, size: int) -> bytes:
+        end = self._position + size
+        if end > len(self._data):
+            raise self.malformed("is truncated")
+        start, self._position = self._position, end
+        return self._data[start:end]
+
+    def u16(self) -> int:
+        return int.from_bytes(self.take(2), "big")
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "big")
+
+    def sized(self) -> bytes:
+        """A TPM2B."""
+        size = self.u16()
+        if size > LARGEST_BUFFER:
+            raise self.malformed(f"has a field of {size} octets")
+        return self.take(size)
+
+    def finish(self) -> None:
+        if self._position != len(self._data):
+            raise self.malformed("is followed by more octets")
+
+    def malformed(self, why: str) -> BadInput:
+        return BadInput("attestation-syntax", f"the TPM's {self._what} {why}")
