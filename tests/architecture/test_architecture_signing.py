@@ -15,7 +15,7 @@ MAY_SIGN = {
     "issuance/template.py": "a throw-away key, for the rehearsal",
     "enrolment/issue.py": "the one gate: it calls SigningAuthority.sign, and holds no key",
     "enrolment/results.py": "the batch's own signer key, over the result manifest",
-    "app/servercert.py": "the server's own TLS key, over its CSR",
+    "app/servercert.py": "the server's own TLS key, over its CSR and the keys that EST delivers",
     "app/demo/field.py": "a device's own key, over its CSR",
 }
 

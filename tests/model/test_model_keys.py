@@ -165,6 +165,30 @@ def csr_refused(data: bytes) -> str:
     return refusal.value.code
 
 
+def _request_with(version: int, san: bytes) -> bytes:
+    """A PKCS#10 of that version, whose SAN has those octets; its signature is good."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    extension = der.sequence(der.oid("2.5.29.17"), der.octet_string(san))
+    wish = der.sequence(
+        der.oid("1.2.840.113549.1.9.14"), der.tlv(0x31, der.sequence(der.sequence(extension)))
+    )
+    info = der.sequence(
+        der.integer(version), der.sequence(), spki_of(key), der.tlv(0xA0, wish)
+    )
+    signature = key.sign(info, ec.ECDSA(hashes.SHA256()))
+    algorithm = der.sequence(der.oid("1.2.840.10045.4.3.2"))
+    return der.sequence(info, algorithm, der.bit_string(signature))
+
+
+def test_odd_versions_and_names_are_bad_input() -> None:
+    """What the library calls an invalid version, or a kind of name that it does not know."""
+    x400 = der.sequence(der.tlv(0xA3, b""))
+    for data in (_request_with(7, der.sequence()), _request_with(0, x400)):
+        with pytest.raises(BadInput) as refusal:
+            parse_csr(data)
+        assert refusal.value.code == "csr-syntax"
+
+
 def test_a_good_request() -> None:
     """In DER or PEM, with any line ends: its key, its names in order, its common name."""
     data = request(KEY, x509.DNSName("B.example.com"), x509.IPAddress(ADDRESS), cn="x")

@@ -54,7 +54,7 @@ def _load(data: bytes) -> x509.CertificateSigningRequest:
         if b"-----BEGIN" in data:
             return x509.load_pem_x509_csr(data)
         return x509.load_der_x509_csr(data)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise BadInput(
             "csr-syntax", "the CSR is neither PEM nor DER of a PKCS#10 request"
         ) from None
@@ -72,7 +72,7 @@ def _names(request: x509.CertificateSigningRequest) -> tuple[Name, ...]:
         extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return ()
-    except (ValueError, x509.DuplicateExtension):
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise BadInput("csr-syntax", "the CSR's extensions cannot be read") from None
     names: list[Name] = []
     for general in extension.value:
