@@ -17,6 +17,7 @@ from certmint.model import profile as profiles
 from certmint.model.constraints import NameConstraints, technically_constrained
 from certmint.model.entities import Authority
 from certmint.model.evidence import OperatorGrant
+from certmint.model.hardware import HardwareName
 from certmint.model.keys import KeyKind, KeyOrigin, PrivateKey, PublicKey, public_key_of
 from certmint.model.names import Name, parse_name
 from certmint.model.profile import Profile, Purpose
@@ -97,6 +98,7 @@ class World:
         *,
         subject: DistinguishedName = NO_SUBJECT,
         names: tuple[str | Name, ...] = (),
+        hardware: tuple[HardwareName, ...] = (),
         constraints: NameConstraints | None = None,
         not_before: dt.datetime | None = None,
         not_after: dt.datetime | None = None,
@@ -120,6 +122,7 @@ class World:
             evidence=(OperatorGrant("alice", NOW),),
             subject=subject,
             names=tuple(parse_name(n) if isinstance(n, str) else n for n in names),
+            hardware=hardware,
             constraints=constraints,
         )
         return Approval(request, authority, begin, not_after, "test", ("test",))

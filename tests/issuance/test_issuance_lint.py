@@ -14,6 +14,7 @@ from certmint.issuance.authority import SigningAuthority
 from certmint.issuance.lint import lint
 from certmint.issuance.template import compile_template, throw_away_key
 from certmint.model.constraints import named_subordinate, technically_constrained
+from certmint.model.hardware import HardwareModuleName, PermanentIdentifier
 from certmint.model.keys import KeyKind
 from certmint.model.profile import (
     BUILT_IN,
@@ -107,12 +108,26 @@ def test_what_the_template_writes_is_clean(world: Any, profile: Profile, kind: K
     ("code", "changed"),
     [
         ("names", {"names": ()}),
+        ("names", {"hardware": (PermanentIdentifier("SN1"),)}),
         ("subject", {"subject": DistinguishedName.of(CN="Somebody else")}),
     ],
 )
 def test_what_was_not_approved_is_found(service: Approval, code: str, changed: Any) -> None:
     """A certificate for another request than the approved one."""
     assert code in _codes(_fill(service), _with(service, **changed))
+
+
+def test_hardware_names_are_compared_octet_for_octet(world: Any, issuing: SigningAuthority) -> None:
+    """What was attested stands in the SAN as it was, after the names; pkilint agrees."""
+    device = (PermanentIdentifier("SN1", "1.3.6.1.4.1.99999.1"), HardwareModuleName("1.2.3", b"7"))
+    approval = world.approve(
+        issuing.authority, SERVICE, world.key(), names=("r1.example.com",), hardware=device
+    )
+
+    assert _codes(_fill(approval), approval) == set()
+    assert _codes(_fill(approval), _with(approval, hardware=device[:1])) == {"names"}
+    (certificate,) = world.issue(issuing, approval)  # rehearsed: pyca's builder and pkilint
+    assert all(each.other_name in certificate for each in device)
 
 
 def test_another_key_is_found(world: Any, service: Approval) -> None:

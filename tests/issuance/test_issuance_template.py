@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from certmint.issuance.template import compile_template
 from certmint.model.constraints import NameConstraints, named_subordinate, technically_constrained
 from certmint.model.entities import Authority
+from certmint.model.hardware import HardwareModuleName, HardwareName, PermanentIdentifier
 from certmint.model.keys import KeyKind
 from certmint.model.names import DNSName, IPName, Name
 from certmint.model.profile import BUILT_IN, IDENTITY, ROOT, SERVICE, SUBORDINATE, Profile
@@ -93,6 +94,20 @@ def constraint_sets(draw: st.DrawFn) -> NameConstraints:
     )
 
 
+of_devices = st.lists(
+    st.builds(
+        PermanentIdentifier,
+        st.from_regex(r"[A-Za-z0-9-]{1,40}", fullmatch=True),
+        st.none() | st.just("1.3.6.1.4.1.99999.1"),
+    )
+    | st.builds(
+        HardwareModuleName, st.just("1.3.6.1.4.1.99999.2"), st.binary(min_size=1, max_size=40)
+    ),
+    max_size=2,
+    unique=True,
+).map(tuple)
+
+
 @pytest.fixture(scope="module")
 def keys(world: Any) -> dict[KeyKind, Any]:
     return {kind: world.key(kind) for kind in (KeyKind.P256, KeyKind.P384, KeyKind.RSA2048)}
@@ -109,6 +124,7 @@ def keys(world: Any) -> dict[KeyKind, Any]:
     key_kind=st.sampled_from([KeyKind.P256, KeyKind.P384, KeyKind.RSA2048]),
     subject=subjects,
     wanted=names,
+    hardware=of_devices,
     constraints=constraint_sets(),
     between=st.tuples(moments, moments).map(sorted),
     number=st.integers(1, (1 << 159) - 1),
@@ -123,6 +139,7 @@ def test_template_writes_what_the_builder_writes(
     key_kind: KeyKind,
     subject: DistinguishedName,
     wanted: tuple[Name, ...],
+    hardware: tuple[HardwareName, ...],
     constraints: NameConstraints,
     between: list[dt.datetime],
     number: int,
@@ -138,6 +155,7 @@ def test_template_writes_what_the_builder_writes(
         keys[key_kind],
         subject=subject,
         names=wanted,
+        hardware=hardware,
         constraints=constraints if profile is SUBORDINATE else None,
         not_before=between[0],
         not_after=between[1],

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from certmint.model import der
 from certmint.model.csr import MAX_BYTES, parse_csr
 from certmint.model.errors import BadInput, WrongState
+from certmint.model.hardware import PermanentIdentifier
 from certmint.model.keys import KeyKind, public_key, public_key_of
 from certmint.model.names import DNSName, IPName
 from certmint.model.pbes2 import BatchCipher, batch_cipher
@@ -172,9 +173,7 @@ def _request_with(version: int, san: bytes) -> bytes:
     wish = der.sequence(
         der.oid("1.2.840.113549.1.9.14"), der.tlv(0x31, der.sequence(der.sequence(extension)))
     )
-    info = der.sequence(
-        der.integer(version), der.sequence(), spki_of(key), der.tlv(0xA0, wish)
-    )
+    info = der.sequence(der.integer(version), der.sequence(), spki_of(key), der.tlv(0xA0, wish))
     signature = key.sign(info, ec.ECDSA(hashes.SHA256()))
     algorithm = der.sequence(der.oid("1.2.840.10045.4.3.2"))
     return der.sequence(info, algorithm, der.bit_string(signature))
@@ -187,6 +186,19 @@ def test_odd_versions_and_names_are_bad_input() -> None:
         with pytest.raises(BadInput) as refusal:
             parse_csr(data)
         assert refusal.value.code == "csr-syntax"
+
+
+def test_hardware_names_of_a_request() -> None:
+    """A device may name itself beside its DNS name (draft-ietf-acme-device-attest)."""
+    name = PermanentIdentifier("SN12345", "1.3.6.1.4.1.99999.1")
+    dns = der.tlv(0x82, b"r1.example.com")
+    parsed = parse_csr(_request_with(0, der.sequence(dns, name.other_name)))
+    assert (parsed.names, parsed.hardware) == ((DNSName("r1.example.com"),), (name,))
+    assert csr_refused(_request_with(0, der.sequence(name.other_name, name.other_name))) == (
+        "csr-names"
+    )
+    principal = der.explicit(0, der.oid("1.3.6.1.4.1.311.20.2.3") + der.explicit(0, b"\x0c\x01a"))
+    assert csr_refused(_request_with(0, der.sequence(principal))) == "csr-names"
 
 
 def test_a_good_request() -> None:

@@ -23,11 +23,19 @@ from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 
 from certmint.issuance import asn1
+from certmint.model import der
 from certmint.model.constraints import NameConstraints
 from certmint.model.entities import Authority
+from certmint.model.hardware import (
+    HARDWARE_MODULE_NAME,
+    PERMANENT_IDENTIFIER,
+    HardwareModuleName,
+    HardwareName,
+)
 from certmint.model.keys import KeyKind, PublicKey
 from certmint.model.names import DNSName, Name
 from certmint.model.profile import Profile, Purpose, Trust
+from certmint.model.request import CertificateRequest
 from certmint.policy.approval import Approval
 
 Extension = tuple[x509.ExtensionType, bool]  # and whether it is critical
@@ -39,8 +47,8 @@ def in_order(
     """Every extension of one certificate, in the order of the table above."""
     request = approval.request
     found = usage(profile, request.public_key.kind)
-    if request.names:
-        found.append((_alternative_names(request.names), not request.subject.attributes))
+    if request.names or request.hardware:
+        found.append((_alternative_names(request), not request.subject.attributes))
     found.append(authority_key(authority))
     if has_subject_key_identifier(profile):
         found.append(_subject_key(request.public_key))
@@ -125,8 +133,16 @@ def _key_usage(profile: Profile, kind: KeyKind) -> x509.KeyUsage:
     )
 
 
-def _alternative_names(names: tuple[Name, ...]) -> x509.SubjectAlternativeName:
-    return x509.SubjectAlternativeName([_general_name(name) for name in names])
+def _alternative_names(request: CertificateRequest) -> x509.SubjectAlternativeName:
+    names = [_general_name(name) for name in request.names]
+    return x509.SubjectAlternativeName([*names, *map(_other_name, request.hardware)])
+
+
+def _other_name(name: HardwareName) -> x509.GeneralName:
+    is_module = isinstance(name, HardwareModuleName)
+    kind = HARDWARE_MODULE_NAME if is_module else PERMANENT_IDENTIFIER
+    _, value = der.children(name.other_name)
+    return x509.OtherName(x509.ObjectIdentifier(kind), der.content(value))
 
 
 def _general_name(name: Name) -> x509.GeneralName:

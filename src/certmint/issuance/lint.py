@@ -175,11 +175,12 @@ def _names(view: _View) -> _Found:
     value = view.value(Oid.SUBJECT_ALTERNATIVE_NAME)
     found: list[str] = []
     if isinstance(value, x509.SubjectAlternativeName):
-        others = [n for n in value if not isinstance(n, x509.DNSName | x509.IPAddress)]
-        if others or not list(value):
-            yield Finding("names", "the SAN holds something else than DNS names and IP addresses")
-        found = [f"{type(n).__name__}:{n.value}" for n in value]
+        known = x509.DNSName | x509.IPAddress | x509.OtherName
+        if not list(value) or not all(isinstance(n, known) for n in value):
+            yield Finding("names", "the SAN holds something else than names, addresses, hardware")
+        found = [_said(n) for n in value]
     wanted = [f"{'DNSName' if isinstance(n, DNSName) else 'IPAddress'}:{n}" for n in request.names]
+    wanted += [f"hardware:{each.other_name.hex()}" for each in request.hardware]
     if sorted(found) != sorted(wanted):
         yield Finding("names", f"the SAN has {found}, approved was {wanted}")
     if view.purpose is Purpose.SERVICE:
@@ -188,6 +189,13 @@ def _names(view: _View) -> _Found:
         common = [a.value for a in view.certificate.subject if a.oid == x509.NameOID.COMMON_NAME]
         if any(str(name) not in {n.partition(":")[2] for n in found} for name in common):
             yield Finding("names", f"common name {common} is not in the SAN (openssl#30346)")
+
+
+def _said(name: x509.GeneralName) -> str:
+    if isinstance(name, x509.OtherName):
+        kind = der.oid(name.type_id.dotted_string)
+        return f"hardware:{der.explicit(0, kind + der.explicit(0, name.value)).hex()}"
+    return f"{type(name).__name__}:{name.value}"
 
 
 def _presence(view: _View) -> _Found:
@@ -203,7 +211,7 @@ def _presence(view: _View) -> _Found:
         expected[Oid.EXTENDED_KEY_USAGE] = False
     if profile.policies:
         expected[Oid.CERTIFICATE_POLICIES] = False
-    if view.approval.request.names:
+    if view.approval.request.names or view.approval.request.hardware:
         expected[Oid.SUBJECT_ALTERNATIVE_NAME] = subject_is_empty
     if not view.is_public:
         expected[Oid.SUBJECT_KEY_IDENTIFIER] = False

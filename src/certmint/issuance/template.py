@@ -24,6 +24,7 @@ from certmint.model.entities import Authority
 from certmint.model.keys import KeyKind, PrivateKey
 from certmint.model.names import DNSName, Name
 from certmint.model.profile import Profile, Purpose
+from certmint.model.request import CertificateRequest
 from certmint.model.serial import Serial, serial_number
 from certmint.policy.approval import Approval
 
@@ -98,7 +99,7 @@ class Template:
             asn1.validity(approval.not_before, approval.not_after),
             request.subject.der(),
             key.spki,
-            _names(request.names, critical=not request.subject.attributes),
+            _names(request, critical=not request.subject.attributes),
             _SUBJECT_KEY_IDENTIFIER + key.key_id if self._has_subject_key else b"",
             self._points[shard],
             constraints,
@@ -175,10 +176,12 @@ def _serial(serial: Serial) -> bytes:
     return der.integer(serial_number(serial))
 
 
-def _names(names: tuple[Name, ...], *, critical: bool) -> bytes:
-    if not names:
+def _names(request: CertificateRequest, *, critical: bool) -> bytes:
+    general = b"".join([_general_name(name) for name in request.names])
+    if request.hardware:
+        general += b"".join([name.other_name for name in request.hardware])
+    if not general:
         return b""
-    general = b"".join([_general_name(name) for name in names])
     return _names_head(len(general), critical) + general
 
 

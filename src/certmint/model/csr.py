@@ -6,7 +6,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from certmint.model import der
 from certmint.model.errors import BadInput
+from certmint.model.hardware import HardwareName, hardware_name
 from certmint.model.keys import PublicKey, public_key
 from certmint.model.names import DNSName, IPName, Name
 
@@ -16,18 +18,23 @@ _HASHES = {"sha256", "sha384", "sha512"}
 
 @dataclass(frozen=True)
 class CSR:
-    """A verified request: the key, the names asked for (SAN order), the subject's CN if any."""
+    """A verified request: the key, the names asked for (SAN order), the subject's CN if any.
+
+    `hardware` are the names of the device itself among them (RFC 4043, RFC 4108).
+    """
 
     der: bytes
     key: PublicKey
     names: tuple[Name, ...]
     common_name: str | None
+    hardware: tuple[HardwareName, ...] = ()
 
 
 def parse_csr(data: bytes) -> CSR:
     """A CSR from DER or PEM (CRLF tolerated).
 
-    Raises BadInput: `csr-syntax`, `csr-signature`, `csr-names`, or what `public_key` raises.
+    Raises BadInput: `csr-syntax`, `csr-signature`, `csr-names`, `hardware-syntax`, or what
+    `public_key` raises.
     """
     if len(data) > MAX_BYTES:
         raise BadInput("csr-syntax", f"the CSR has {len(data)} bytes; at most {MAX_BYTES} are read")
@@ -46,7 +53,9 @@ def parse_csr(data: bytes) -> CSR:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     key = public_key(spki)
-    return CSR(request.public_bytes(serialization.Encoding.DER), key, _names(request), _cn(request))
+    names, hardware = _names(request)
+    der_bytes = request.public_bytes(serialization.Encoding.DER)
+    return CSR(der_bytes, key, names, _cn(request), hardware)
 
 
 def _load(data: bytes) -> x509.CertificateSigningRequest:
@@ -67,23 +76,35 @@ def _cn(request: x509.CertificateSigningRequest) -> str | None:
     return str(found[0].value) if found else None
 
 
-def _names(request: x509.CertificateSigningRequest) -> tuple[Name, ...]:
+def _names(
+    request: x509.CertificateSigningRequest,
+) -> tuple[tuple[Name, ...], tuple[HardwareName, ...]]:
     try:
         extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
-        return ()
+        return (), ()
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise BadInput("csr-syntax", "the CSR's extensions cannot be read") from None
     names: list[Name] = []
+    hardware: list[HardwareName] = []
     for general in extension.value:
         if isinstance(general, x509.DNSName):
             names.append(DNSName(general.value.lower()))
         elif isinstance(general, x509.IPAddress):
             names.append(IPName(str(general.value)))
+        elif (of_device := _hardware(general)) is not None:
+            hardware.append(of_device)
         else:
             raise BadInput(
                 "csr-names", f"a {type(general).__name__} in the CSR's SAN is not accepted here"
             )
-    if len(set(names)) != len(names):
+    if len({*names, *hardware}) != len(names) + len(hardware):
         raise BadInput("csr-names", "the CSR names the same identifier twice")
-    return tuple(names)
+    return tuple(names), tuple(hardware)
+
+
+def _hardware(general: x509.GeneralName) -> HardwareName | None:
+    if not isinstance(general, x509.OtherName):
+        return None
+    kind = der.oid(general.type_id.dotted_string)
+    return hardware_name(der.explicit(0, kind + der.explicit(0, general.value)))

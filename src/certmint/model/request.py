@@ -21,6 +21,7 @@ from certmint.model.entities import (
 )
 from certmint.model.errors import BadInput
 from certmint.model.evidence import Evidence
+from certmint.model.hardware import HardwareName
 from certmint.model.keys import KeyOrigin, PublicKey
 from certmint.model.names import Name
 from certmint.model.profile import Profile
@@ -66,7 +67,8 @@ class CertificateRequest:
 
     `names` and `subject` are what the certificate shall carry, worked out by the use case (from
     the product's patterns, an order, an operator); the CSR contributes its key and is checked
-    against them. `constraints` and `path_length` are for authorities only.
+    against them. `hardware` is what the certificate says of the device itself, beside its names.
+    `constraints` and `path_length` are for authorities only.
     """
 
     tenant_id: str
@@ -80,6 +82,7 @@ class CertificateRequest:
     device_id: str | None = None
     constraints: NameConstraints | None = None
     lifetime: dt.timedelta | None = None
+    hardware: tuple[HardwareName, ...] = ()
     replaces: str | None = None  # serial of the certificate that this one succeeds
 
     @property
