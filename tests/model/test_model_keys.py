@@ -170,9 +170,7 @@ def _request_with(version: int, san: bytes) -> bytes:
     """A PKCS#10 of that version, whose SAN has those octets; its signature is good."""
     key = ec.generate_private_key(ec.SECP256R1())
     extension = der.sequence(der.oid("2.5.29.17"), der.octet_string(san))
-    wish = der.sequence(
-        der.oid("1.2.840.113549.1.9.14"), der.tlv(0x31, der.sequence(der.sequence(extension)))
-    )
+    wish = der.sequence(der.oid("1.2.840.113549.1.9.14"), der.tlv(0x31, der.sequence(extension)))
     info = der.sequence(der.integer(version), der.sequence(), spki_of(key), der.tlv(0xA0, wish))
     signature = key.sign(info, ec.ECDSA(hashes.SHA256()))
     algorithm = der.sequence(der.oid("1.2.840.10045.4.3.2"))
