@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +91,10 @@ class Client:
     def nonce(self) -> str:
         return call(self.app, "HEAD", f"{self.directory}/new-nonce").headers["replay-nonce"]
 
+    def get(self, *parts: str) -> Answer:
+        """A plain GET of something below the directory."""
+        return call(self.app, "GET", "/".join((self.directory, *parts)))
+
     def send(self, url: str, body: Any, content_type: str = "application/jose+json") -> Answer:
         """POST a JWS, whatever is in it."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -130,3 +135,9 @@ def csr(*names: str, key: Any = None, common_name: str | None = None) -> str:
         builder = builder.add_extension(general, critical=False)
     signed = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return b64(signed.public_bytes(serialization.Encoding.DER))
+
+
+def links(answer: Answer, relation: str) -> list[str]:
+    """Where the Link fields of this relation lead (RFC 8288)."""
+    found = re.findall(r'<([^>]*)>;rel="([^"]*)"', answer.headers.get("link", ""))
+    return [url for url, rel in found if rel == relation]

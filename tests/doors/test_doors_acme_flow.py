@@ -26,7 +26,8 @@ def test_the_directory_names_every_resource_under_the_configured_base(acme: ACME
     ).json
     meta = found.pop("meta")
     assert set(found) == {
-        "newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo",
+        "newNonce", "newAccount", "newOrder", "newAuthz", "revokeCert", "keyChange",
+        "renewalInfo",
     }  # fmt: skip
     assert all(url.startswith(f"{BASE}/acme/acme/bound/") for url in found.values())
     assert meta["externalAccountRequired"] is True

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from certmint.doors.acme.problems import TYPES, kind_of
 from certmint.enrolment.acme import orders
 from certmint.enrolment.acme.directories import directory_named
+from certmint.enrolment.acme.limits import GENEROUS
 from certmint.model import errors
 from certmint.model.acme import identifier_of
 from certmint.registry import reads, writes
@@ -193,7 +194,7 @@ def test_open_orders_are_bounded(acme: ACMEHouse) -> None:
     )  # fmt: skip
 
     def fill(tx: Any) -> None:
-        for number in range(orders.MAX_PENDING):
+        for number in range(GENEROUS.open_orders):
             copy = vars(made) | {"id": f"{made.id}-{number}"}
             writes.add_acme_order(tx, type(made)(**copy), [])
 
@@ -217,7 +218,7 @@ def test_only_registered_types_go_out() -> None:
 def test_a_place_that_is_not_there_is_not_found(acme: ACMEHouse) -> None:
     """A wrong path and a wrong directory."""
     client = acme.client()
-    assert call(acme.app, "POST", "/acme/acme/open/new-authz", body=b"{}").status == 404
+    assert call(acme.app, "POST", "/acme/acme/open/new-thing", body=b"{}").status == 404
     nowhere = Client(acme.app, "/acme/acme/nowhere", key=client.key)
     url = nowhere.url("new-account")
     refused(nowhere.post(url, {}, nonce=client.nonce()), "malformed", 404)

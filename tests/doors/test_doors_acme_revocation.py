@@ -198,13 +198,34 @@ def test_a_successor_is_named_and_there_is_one(acme: ACMEHouse) -> None:
     old = cert_name(acme.certify(client, "next.example.com"))
     order = client.order("next.example.com", replaces=old)
     assert order.json["replaces"] == old
-    rival = client.order("next.example.com", replaces=old)
+    refused(client.order("next.example.com", replaces=old), "alreadyReplaced", 409)
     done = client.post(order.json["finalize"], {"csr": csr("next.example.com")})
     assert done.json["status"] == "valid"
     refused(client.order("next.example.com", replaces=old), "alreadyReplaced", 409)
-    if rival.status == 201:
-        late = client.post(rival.json["finalize"], {"csr": csr("next.example.com")})
-        refused(late, "alreadyReplaced", 409)
+
+
+def test_a_failed_successor_makes_room(acme: ACMEHouse) -> None:
+    """RFC 9773 5: an order that became invalid, or ran out of time, replaces nothing."""
+    client = acme.client()
+    old = cert_name(acme.certify(client, "again.example.com"))
+    first = client.order("again.example.com", replaces=old).json
+    given_up = client.post(first["authorizations"][0], {"status": "deactivated"})
+    assert given_up.json["status"] == "deactivated"
+    second = client.order("again.example.com", replaces=old)
+    assert second.status == 201
+    refused(client.order("again.example.com", replaces=old), "alreadyReplaced", 409)
+    acme.clock.ahead += dt.timedelta(days=8)
+    assert client.order("again.example.com", replaces=old).status == 201
+    acme.clock.ahead -= dt.timedelta(days=8)
+
+
+def test_replaces_names_the_issuer_too(acme: ACMEHouse) -> None:
+    """The serial alone is not enough: the key identifier is compared as well."""
+    client = acme.client()
+    old = cert_name(acme.certify(client, "aki.example.com"))
+    other = f"aYhba4dGQEHhs3uEe6CuLN4ByNQ.{old.partition('.')[2]}"
+    refused(client.order("aki.example.com", replaces=other), "malformed", 400)
+    assert client.order("aki.example.com", replaces=old).status == 201
 
 
 def test_only_a_related_certificate_is_replaced(acme: ACMEHouse) -> None:

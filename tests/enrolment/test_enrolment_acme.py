@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from certmint.enrolment.acme import accounts, challenges, orders
-from certmint.enrolment.acme.accounts import Identity, Vault
-from certmint.enrolment.acme.challenges import Network
-from certmint.enrolment.acme.directories import add_directory
+from certmint.enrolment.acme.accounts import Identity, Opening, Vault
+from certmint.enrolment.acme.challenges import Network, Place
+from certmint.enrolment.acme.directories import Offer, add_directory
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.model.acme import (
     Account,
@@ -46,11 +46,14 @@ class Zone:
     cname = addresses = txt
 
 
-def directory(house: House, *, authority: str = "issuing", bound: bool = False) -> Directory:
-    """A directory of the house's manufacturer."""
+def directory(
+    house: House, *, authority: str = "issuing", bound: bool = False, **offer: Any
+) -> Directory:
+    """A directory of the house's manufacturer that offers this."""
     return add_directory(
         house.db, house.tenant, f"d-{os.urandom(4).hex()}", authority, ("service",),
         requires_binding=bound, by=OPERATOR, now=house.clock(), random_bytes=os.urandom,
+        offer=Offer(**offer),
     )  # fmt: skip
 
 
@@ -60,7 +63,12 @@ def open_account(
     """The account of a key; its JWK is nobody's business here."""
     identity = Identity(key or os.urandom(8).hex(), "{}")
     return accounts.new_account(
-        house.db, where, identity, (), binding, now=house.clock(), random_bytes=os.urandom
+        house.db,
+        where,
+        identity,
+        Opening(binding=binding),
+        now=house.clock(),
+        random_bytes=os.urandom,
     )
 
 
@@ -84,8 +92,8 @@ def prove(house: House, account: Account, authorization_id: str, *, well: bool =
     zone.records[f"_acme-challenge.{found.identifier.value}"] = (text if well else "wrong",)
     if challenges.begin(house.db, account, challenge.id, house.clock()):
         network = Network(zone, Reach())
-        url = "https://ca.example/account"
-        challenges.validate(house.db, account, challenge.id, url, network, house.clock())
+        place = Place("https://ca.example/account", "ca.example")
+        challenges.validate(house.db, account, challenge.id, place, network, house.clock())
 
 
 def ready(house: House, where: Directory, account: Account, *names: str) -> Order:

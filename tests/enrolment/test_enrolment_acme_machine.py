@@ -6,6 +6,7 @@ authorization of it was valid in the moment before.
 
 import contextlib
 import datetime as dt
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from certmint.enrolment.acme import accounts, challenges, orders
+from certmint.enrolment.acme import accounts, authorizations, challenges, orders
 from certmint.model import acme
 from certmint.model.acme import Account, AuthorizationState, Directory, Order, OrderState
 from certmint.model.errors import BadInput, NotFound, Refused, WrongState
@@ -96,6 +97,17 @@ class Machine(RuleBasedStateMachine):
         made = new_order(self.house, self.where, account, *names)
         self.orders[made.id] = made
         return made
+
+    @rule(account=opened, name=st.sampled_from(NAMES[:2]), wide=st.booleans())
+    def authorize(self, account: Account, name: str, wide: bool) -> None:
+        """newAuthz: what it makes serves the orders that follow."""
+        made, is_new = authorizations.new_authorization(
+            self.house.db, self.where, account, acme.identifier_of("dns", name), subdomains=wide,
+            now=self.house.clock(), random_bytes=os.urandom,
+        )  # fmt: skip
+        assert made.state is AuthorizationState.PENDING or not is_new
+        with contextlib.suppress(WrongState):
+            prove(self.house, account, made.id)
 
     @rule(order=ordered, well=MOSTLY)
     def answer(self, order: Order, well: bool) -> None:
@@ -188,7 +200,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_nothing_is_issued_off_the_tables(each_house: House) -> None:
     """On both databases: any sequence of requests, some of them from a stale view."""
-    where = directory(each_house)
+    where = directory(each_house, allows_subdomains=True)
     began = each_house.clock.now
 
     def fresh() -> Machine:

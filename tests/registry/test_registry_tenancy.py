@@ -131,6 +131,10 @@ READS: dict[str, Read] = {
     "count_certificates": lambda tx, t, _: reads.count_certificates(tx, t),
     "batch_certificates": lambda tx, t, x: reads.batch_certificates(tx, t, [x.device.id]),
     "acme_directories": lambda tx, t, _: reads.acme_directories(tx, t),
+    "acme_accounts": lambda tx, t, _: reads.acme_accounts(tx, t, after="a"),
+    "acme_accounts_with_key": lambda tx, t, x: reads.acme_accounts_with_key(
+        tx, t, x.client.account.thumbprint
+    ),
     "acme_bindings": lambda tx, t, _: reads.acme_bindings(tx, t, after="a"),
     "acme_order_of_serial": lambda tx, t, x: reads.acme_order_of_serial(
         tx, t, x.certificate.serial
@@ -171,6 +175,15 @@ WRITES: dict[str, Write] = {
     ),
     "update_acme_contacts": lambda tx, t, x: writes.update_acme_contacts(
         tx, t, x.client.account.id, (), **WHO
+    ),
+    "agree_acme_terms": lambda tx, t, x: writes.agree_acme_terms(
+        tx, t, x.client.account.id, "https://terms.example", by="x", at=NOW
+    ),
+    "close_acme_account": lambda tx, t, x: writes.close_acme_account(
+        tx, t, x.client.account.id, "{}", NOW
+    ),
+    "note_acme_binding_attacked": lambda tx, t, x: writes.note_acme_binding_attacked(
+        tx, t, x.client.binding.id, 20, by="x", at=NOW
     ),
     "move_acme_account": lambda tx, t, x: writes.move_acme_account(
         tx, t, x.client.account.id, AccountState.VALID, AccountEvent.REVOKED, **WHO

@@ -4,6 +4,7 @@ Unknown keys are refused, with their place. Paths are relative to the file. Secr
 it: it names the files (or environment variables) that hold them.
 """
 
+import ipaddress
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class ServerSection(_Section):
     certificate: str = "tls/server.pem"
     key: str = "tls/server.key"
     url: str = ""
+    trusted_proxies: tuple[str, ...] = ()
 
 
 class StatusSection(_Section):
@@ -70,6 +72,25 @@ class ValidationSection(_Section):
     private_networks: tuple[str, ...] = ()
 
 
+Count = Annotated[int, Field(gt=0)]
+
+
+class ACMESection(_Section):
+    """ACME's rate limits: how often in one window. A device is one by its account binding."""
+
+    window_minutes: Count = 60
+    orders_account: Count = 100_000
+    orders_device: Count = 100
+    orders_manufacturer: Count = 1_000_000
+    failures_account: Count = 1_000
+    failures_device: Count = 50
+    failures_manufacturer: Count = 100_000
+    accounts_device: Count = 20
+    accounts_manufacturer: Count = 1_000_000
+    open_orders: Count = 300
+    wrong_macs: Count = 20
+
+
 class LogSection(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -83,6 +104,7 @@ class Settings(_Section):
     status: StatusSection = StatusSection()
     dns: DNSSection = DNSSection()
     validation: ValidationSection = ValidationSection()
+    acme: ACMESection = ACMESection()
     log: LogSection = LogSection()
 
 
@@ -162,6 +184,13 @@ def _cross_check(config: Config) -> None:
         raise Misconfigured(
             "config-syntax", f"server.url {base!r} must start with https:// and not end in a slash"
         )
+    for proxy in settings.server.trusted_proxies:
+        try:
+            ipaddress.ip_address(proxy)
+        except ValueError:
+            raise Misconfigured(
+                "config-syntax", f"server.trusted_proxies: {proxy!r} is not an IP address"
+            ) from None
     for network in settings.validation.private_networks:
         try:
             PrivateNetwork.parse(network)
@@ -207,6 +236,9 @@ certificate = "tls/server.pem"
 key = "tls/server.key"
 # How the world reaches server.https; "" makes it from the first name and the port.
 url = ""
+# Proxies whose Client-Cert field (RFC 9440) is believed: exact addresses. Whoever can connect
+# from one of them can claim to be any device.
+trusted_proxies = []
 
 [status]
 # The base of CRL, OCSP and AIA URLs in certificates, as the world reaches server.http.
@@ -223,6 +255,25 @@ resolvers = {resolvers}
 http_port = {http_port}
 tls_port = {tls_port}
 private_networks = {private_networks}
+
+[acme]
+# Rate limits: in a window of this length an account, a device (that an external account binding
+# names) and a manufacturer may do so much. Clients that go too far are told when to come again.
+window_minutes = 60
+orders_account = 100000
+orders_device = 100
+orders_manufacturer = 1000000
+# Validations that failed.
+failures_account = 1000
+failures_device = 50
+failures_manufacturer = 100000
+# New accounts.
+accounts_device = 20
+accounts_manufacturer = 1000000
+# Orders of one account that wait for their authorizations, at any time.
+open_orders = 300
+# Wrong MACs for one binding, before the audit log has it and the answer is "come again later".
+wrong_macs = 20
 
 [log]
 level = "info"

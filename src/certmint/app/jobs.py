@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from certmint.app import servercert
 from certmint.app.tls import ReloadingContext
-from certmint.app.wiring import Installation, acme_network
+from certmint.app.wiring import Installation, acme_limits, acme_network
+from certmint.doors.acme.views import URLs
 from certmint.enrolment import chains
+from certmint.enrolment.acme.star import renew_due
 from certmint.enrolment.acme.upkeep import tidy
 from certmint.enrolment.reconcile import reconcile
 from certmint.enrolment.status import refresh_crls
@@ -73,7 +75,8 @@ class Jobs:
             Job(
                 "reconcile", FIVE_MINUTES, lambda: reconcile(here.db, here.keys, here.clock()), True
             ),
-            Job("acme", ONE_MINUTE, lambda: tidy(here.db, acme_network(here), here.clock()), True),
+            Job("acme", ONE_MINUTE, self._tidy_acme, exclusive=True),
+            Job("acme-star", ONE_MINUTE, self._renew_orders, exclusive=True),
             Job("crl", FIVE_MINUTES, lambda: refresh_crls(here.db, here.keys, here.clock()), True),
         )
 
@@ -103,6 +106,23 @@ class Jobs:
                 tx, f"job:{job.name}", self._holder, now, now + job.every * 2
             )
         )
+
+    def _tidy_acme(self) -> None:
+        here = self._installation
+        base = here.config.base_url
+        tidy(
+            here.db, acme_network(here),
+            lambda slug, directory, account: URLs(f"{base}/acme/{slug}/{directory.name}").place(
+                directory, account
+            ),
+            here.clock(), acme_limits(here),
+        )  # fmt: skip
+
+    def _renew_orders(self) -> None:
+        here = self._installation
+        for order_id, error in renew_due(here.db, here.gate, here.clock()):
+            if error is not None:
+                log.warning("order %s does not renew: %s: %s", order_id, error.code, error)
 
     def _follow_authorities(self) -> None:
         anchors = trusted_anchors(self._installation)

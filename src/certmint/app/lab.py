@@ -13,9 +13,15 @@ from certmint.app import config, servercert
 from certmint.app.wiring import Installation, open_installation, vault
 from certmint.enrolment import chains
 from certmint.enrolment.acme.accounts import new_binding
-from certmint.enrolment.acme.directories import add_directory
+from certmint.enrolment.acme.directories import Offer, add_directory
 from certmint.enrolment.authorities import NewAuthority, create_authority
 from certmint.enrolment.manufacturers import add_manufacturer
+from certmint.model.acme import (
+    DEFAULT_CHALLENGES,
+    MIN_AUTO_RENEWAL,
+    ChallengeType,
+    RenewalTerms,
+)
 from certmint.model.errors import Conflict
 from certmint.model.keys import KeyKind
 from certmint.model.subject import DistinguishedName
@@ -23,6 +29,12 @@ from certmint.registry.engine import open_database
 
 BY = "console:lab"
 ISSUER_ROOT_FILE = "lab-root.pem"
+EXTENDED = "extended"  # a second directory, with what only some clients understand
+EVERYTHING = Offer(
+    challenges=(*DEFAULT_CHALLENGES, ChallengeType.DNS_ACCOUNT_01, ChallengeType.DNS_PERSIST_01),
+    allows_subdomains=True,
+    auto_renewal=RenewalTerms(MIN_AUTO_RENEWAL, dt.timedelta(days=30), allows_get=True),
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,10 @@ def _furnish(here: Installation, *, requires_binding: bool) -> Lab:
     directory = add_directory(
         here.db, tenant, "acme", "lab-ca", ("service",), requires_binding=requires_binding,
         by=BY, now=now, random_bytes=random_bytes,
+    )  # fmt: skip
+    add_directory(
+        here.db, tenant, EXTENDED, "lab-ca", ("service",), requires_binding=False,
+        by=BY, now=now, random_bytes=random_bytes, offer=EVERYTHING,
     )  # fmt: skip
     kid, key = "", b""
     if requires_binding:

@@ -17,7 +17,8 @@ from starlette.routing import Mount
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
-from certmint.app.wiring import Installation, acme_door
+from certmint.app.wiring import Installation, acme_door, est_door
+from certmint.doors.http import ForwardedCertificate
 from certmint.doors.rest.app import Services, rest_app
 from certmint.doors.status.routes import status_app
 from certmint.model.errors import Misconfigured
@@ -40,11 +41,17 @@ def serve(installation: Installation, version: str) -> None:
         installation.random_bytes,
     )  # fmt: skip
     door = acme_door(installation)
-    routes = [Mount("/acme", door.app), Mount("/", rest_app(services, version))]
+    est = est_door(installation, lambda: servercert.document_signer(installation))
+    routes = [
+        Mount("/acme", door.app),
+        Mount("/.well-known/est", est.app),
+        Mount("/", rest_app(services, version)),
+    ]
+    app = ForwardedCertificate(Starlette(routes=routes), settings.trusted_proxies)
     secure = bind(settings.https)
     plain = bind(settings.http)
     servers = [
-        _Server(_config(Starlette(routes=routes), tls), secure),
+        _Server(_config(app, tls), secure),
         _Server(
             _config(status_app(installation.db, installation.keys, installation.clock), None), plain
         ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from certmint.app.wiring import Installation
 from certmint.enrolment import chains
@@ -19,6 +19,7 @@ from certmint.enrolment.authorities import NewAuthority, authority_named, create
 from certmint.enrolment.domains import assert_domain
 from certmint.enrolment.manufacturers import add_manufacturer
 from certmint.enrolment.packages import replace_file
+from certmint.model.cms import Signer
 from certmint.model.csr import parse_csr
 from certmint.model.entities import Manufacturer
 from certmint.model.errors import Misconfigured
@@ -50,6 +51,31 @@ def ensure(installation: Installation, *, force: bool = False) -> bool:
     tenant = _tenant(installation, now)
     _certify(installation, tenant, certificate, key, now)
     return True
+
+
+def document_signer(installation: Installation) -> Signer:
+    """The server's TLS key, as the signer of key packages that a device receives.
+
+    A client that reached the server over TLS has its trust anchor already. Raises Misconfigured
+    `tls-files`.
+    """
+    settings = installation.config.settings.server
+    certificate = installation.config.resolve(settings.certificate)
+    key = installation.config.resolve(settings.key)
+    try:
+        chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+    except (OSError, ValueError, TypeError):
+        raise Misconfigured("tls-files", f"{certificate} or {key} cannot be read") from None
+
+    def sign(data: bytes) -> bytes:
+        if isinstance(private, ec.EllipticCurvePrivateKey):
+            return private.sign(data, ec.ECDSA(hashes.SHA256()))
+        if isinstance(private, rsa.RSAPrivateKey):
+            return private.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        raise Misconfigured("tls-files", f"the key in {key} is neither EC nor RSA")
+
+    return Signer(tuple(each.public_bytes(serialization.Encoding.DER) for each in chain), sign)
 
 
 def _is_due(certificate: Path, key: Path, now: dt.datetime) -> bool:

@@ -31,8 +31,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         tls = transport.get_extra_info("ssl_object")
-        peer = tls.getpeercert(binary_form=True) if tls is not None else None
-        self.app_state = {**self.app_state, "tls": {"peer": peer, "on": tls is not None}}
+        self.app_state = {**self.app_state, "tls": connection_facts(tls)}
         self._deadline = self.loop.call_later(HEADER_DEADLINE_S, transport.abort)
         super().connection_made(transport)
 
@@ -61,6 +60,46 @@ class LimitedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
+def connection_facts(tls: ssl.SSLObject | None) -> dict[str, object]:
+    """What the doors know of a connection: `scope["state"]["tls"]`.
+
+    `unique` is tls-unique (RFC 5929 3), which TLS 1.3 does not have; what replaces it there
+    (RFC 9266) cannot be had from Python's ssl.
+    """
+    if tls is None:
+        return {"peer": None, "on": False, "version": "", "unique": None}
+    version = tls.version() or ""
+    return {
+        "peer": tls.getpeercert(binary_form=True),
+        "on": True,
+        "version": version,
+        "unique": tls.get_channel_binding("tls-unique") if version == "TLSv1.2" else None,
+    }
+
+
+class TellingTLS(ssl.SSLObject):
+    """A connection that sends the alert of a handshake it refuses before it ends.
+
+    asyncio and uvloop drop the alert that OpenSSL has written, and a refused device sees a torn
+    connection (CPython issue 98078). Both send what is there when a handshake waits for more; so
+    the first answer is "wait", and the refusal follows with the client's next octets or its end,
+    at the latest with the loop's deadline for handshakes.
+    """
+
+    _refusal: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as refusal:
+            self._refusal = refusal
+            raise ssl.SSLWantReadError("the alert goes out first") from refusal
+
+
 class ReloadingContext:
     """A server context whose key, certificate and trust anchors can change while it listens."""
 
@@ -85,6 +124,7 @@ class ReloadingContext:
 def server_context(certificate: Path, key: Path, trusted: Sequence[str]) -> ssl.SSLContext:
     """TLS 1.2 or newer, a client certificate if the client has one, from the `trusted` PEMs."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = TellingTLS
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key)

@@ -11,12 +11,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from certmint.app.config import PASSPHRASE_VARIABLE, Config
 from certmint.doors.acme.app import ACMEDoor, Services
+from certmint.doors.est.app import ESTDoor
+from certmint.doors.est.app import Services as ESTServices
 from certmint.enrolment.acme.accounts import Vault
 from certmint.enrolment.acme.challenges import Network
+from certmint.enrolment.acme.limits import Limit, Limits
 from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.delivery import Delivery
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.signing import SigningKeys
 from certmint.issuance.keys import create_key, open_key
+from certmint.model.cms import Signer
 from certmint.model.errors import Misconfigured
 from certmint.model.serial import RandomBytes
 from certmint.registry.engine import Database, open_database
@@ -124,6 +129,19 @@ def acme_network(here: Installation) -> Network:
     return Network(here.resolver, Reach(settings.http_port, settings.tls_port, private))
 
 
+def acme_limits(here: Installation) -> Limits:
+    """ACME's rate limits, as the configuration says."""
+    said = here.config.settings.acme
+    return Limits(
+        window=dt.timedelta(minutes=said.window_minutes),
+        orders=Limit(said.orders_account, said.orders_device, said.orders_manufacturer),
+        failures=Limit(said.failures_account, said.failures_device, said.failures_manufacturer),
+        accounts=Limit(1, said.accounts_device, said.accounts_manufacturer),
+        open_orders=said.open_orders,
+        wrong_macs=said.wrong_macs,
+    )
+
+
 def acme_door(here: Installation) -> ACMEDoor:
     """The ACME door of an installation."""
     return ACMEDoor(
@@ -137,5 +155,19 @@ def acme_door(here: Installation) -> ACMEDoor:
             clock=here.clock,
             random_bytes=here.random_bytes,
             base_url=here.config.base_url,
+            limits=acme_limits(here),
+        )
+    )
+
+
+def est_door(here: Installation, signer: Callable[[], Signer]) -> ESTDoor:
+    """The EST door of an installation; `signer` signs the keys that it delivers."""
+    secret = derived_key(here.config, "transport keys")
+    return ESTDoor(
+        ESTServices(
+            db=here.db,
+            gate=here.gate,
+            clock=here.clock,
+            delivery=Delivery(signer, secret, here.random_bytes),
         )
     )

@@ -1,8 +1,15 @@
-"""What the HTTP doors share: problem documents (RFC 9457), body limits, the client certificate."""
+"""What the HTTP doors share: problem documents (RFC 9457), body limits, the client certificate.
 
+The certificate is that of the TLS connection, or one that a proxy forwards (RFC 9440) from an
+address that the configuration names. Whether it is worth anything is for enrolment.
+"""
+
+import base64
+import binascii
+import ipaddress
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from starlette.requests import Request
@@ -90,6 +97,89 @@ def peer_certificate(request: Request) -> bytes | None:
     """The client's certificate in DER, as the TLS listener verified it; None without one."""
     tls = request.scope.get("state", {}).get("tls")
     return tls.get("peer") if tls else None
+
+
+def basic_login(authorization: str) -> tuple[str, str, str]:
+    """Manufacturer, user and password of an Authorization field: Basic, `manufacturer/user`.
+
+    Raises Unauthenticated `login-required`.
+    """
+    refusal = Unauthenticated(
+        "login-required", "log in by HTTP Basic as 'manufacturer/user' with the owner's password"
+    )
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        raise refusal
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise refusal from None
+    user, _, password = text.partition(":")
+    tenant, slash, username = user.partition("/")
+    if not slash or not password:
+        raise refusal
+    return tenant, username, password
+
+
+class ForwardedCertificate:
+    """Takes the client's certificate from `Client-Cert` when a trusted proxy says it (RFC 9440).
+
+    Of such a proxy the field alone counts, and never the certificate of the proxy's own
+    connection. From anybody else the fields are dropped, and that is logged. The chain is not
+    looked at: a certificate counts if this registry issued these very bytes.
+    """
+
+    def __init__(self, app: App, proxies: Iterable[str]) -> None:
+        self._app = app
+        self._proxies = frozenset(map(ipaddress.ip_address, proxies))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            given = [value for name, value in scope["headers"] if name == b"client-cert"]
+            if self._is_proxy(scope):
+                try:
+                    peer = _forwarded(given)
+                except BadInput as error:
+                    await problem(error)(scope, receive, send)
+                    return
+                scope = self._seen_through(scope, peer)
+            elif given:
+                address = (scope.get("client") or ("a socket",))[0]
+                log.warning("Client-Cert of %s was ignored: it is no trusted proxy", address)
+        await self._app(scope, receive, send)
+
+    def _is_proxy(self, scope: Scope) -> bool:
+        if not self._proxies or not scope.get("client"):
+            return False
+        try:
+            return ipaddress.ip_address(scope["client"][0]) in self._proxies
+        except ValueError:
+            return False
+
+    def _seen_through(self, scope: Scope, peer: bytes | None) -> Scope:
+        state = scope.get("state", {})
+        # The proxy's own TLS says nothing about the client's: no tls-unique can be compared.
+        tls = {**state.get("tls", {}), "peer": peer, "unique": None, "is_forwarded": True}
+        return {**scope, "state": {**state, "tls": tls}}
+
+
+def _forwarded(given: list[bytes]) -> bytes | None:
+    """The DER in a Client-Cert field, a byte sequence of RFC 8941 3.3.5; None without the field.
+
+    Raises BadInput `client-cert-syntax`.
+    """
+    if not given:
+        return None
+    refusal = BadInput(
+        "client-cert-syntax", "the proxy's Client-Cert is not one byte sequence (RFC 9440 2.2)"
+    )
+    text = given[0].strip()
+    if len(given) > 1 or len(text) < 3 or text[:1] + text[-1:] != b"::":
+        raise refusal
+    try:
+        return base64.b64decode(text[1:-1], validate=True)
+    except binascii.Error:
+        raise refusal from None
 
 
 class BodyLimit:

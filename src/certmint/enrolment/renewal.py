@@ -50,14 +50,14 @@ class Asker:
 
 
 def renew(
-    db: Database, gate: Gate, target: DeviceView, csr: CSR, asker: Asker, now: dt.datetime
+    db: Database, gate: Gate, target: DeviceView, key: CSR | HeldKey, asker: Asker, now: dt.datetime
 ) -> Enrolled:
     """Certify the device's new key (story step 5, 2.1).
 
     Asking again with the same key within `ANSWER_AGAIN` is answered with that very certificate,
     so a lost answer costs nothing; the evidence is weighed all the same.
     """
-    return _enrol(db, gate, target, csr, asker, now)
+    return _enrol(db, gate, target, key, asker, now)
 
 
 def deliver_key(

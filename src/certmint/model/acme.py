@@ -128,6 +128,33 @@ class ChallengeType(StrEnum):
     DNS_PERSIST_01 = "dns-persist-01"  # draft-ietf-acme-dns-persist; has no token
 
 
+DEFAULT_CHALLENGES = (ChallengeType.HTTP_01, ChallengeType.DNS_01, ChallengeType.TLS_ALPN_01)
+IN_THE_DNS = frozenset(
+    {ChallengeType.DNS_01, ChallengeType.DNS_ACCOUNT_01, ChallengeType.DNS_PERSIST_01}
+)
+
+
+class AutoRenewalState(StrEnum):
+    """Of an order whose certificate renews itself (RFC 8739 3.1); its end is computed."""
+
+    ACTIVE = "active"
+    CANCELED = "canceled"  # by the client
+    STOPPED = "stopped"  # its account went, and nobody may be certified for it any more
+
+
+class AutoRenewalEvent(StrEnum):
+    CANCELED = "canceled"
+    STOPPED = "stopped"
+
+
+_R, _RE = AutoRenewalState, AutoRenewalEvent
+AUTO_RENEWAL: Mapping[AutoRenewalState, Mapping[AutoRenewalEvent, AutoRenewalState]] = {
+    _R.ACTIVE: {_RE.CANCELED: _R.CANCELED, _RE.STOPPED: _R.STOPPED},
+    _R.CANCELED: {},
+    _R.STOPPED: {},
+}
+
+
 class IdentifierType(StrEnum):
     """RFC 8555 9.7.7, RFC 8738."""
 
@@ -169,11 +196,32 @@ def identifier_of(kind: str, value: str) -> Identifier:
     raise BadInput("identifier-type", f"identifiers of type {kind!r} are not served here")
 
 
+MIN_AUTO_RENEWAL = dt.timedelta(minutes=15)  # a third of it is several rounds of the job
+
+
+@dataclass(frozen=True)
+class RenewalTerms:
+    """What a directory offers of RFC 8739 (3.2): certificates that renew themselves."""
+
+    min_lifetime: dt.timedelta
+    max_duration: dt.timedelta
+    allows_get: bool = False
+
+    def __post_init__(self) -> None:
+        if not MIN_AUTO_RENEWAL <= self.min_lifetime <= self.max_duration:
+            raise BadInput(
+                "directory-syntax",
+                f"a self-renewing certificate of {self.min_lifetime} for {self.max_duration}: it "
+                f"lives {MIN_AUTO_RENEWAL} at least, and no longer than its order",
+            )
+
+
 @dataclass(frozen=True)
 class Directory:
     """One ACME server of a manufacturer: which authority issues, and under which profiles.
 
     `name` is its part of the URL; the first of `profiles` is what an order without one gets.
+    `terms` is the URL of the terms of service that accounts must agree to, if there are any.
     """
 
     id: str
@@ -183,16 +231,32 @@ class Directory:
     profiles: tuple[str, ...]
     requires_binding: bool
     created_at: dt.datetime
+    challenges: tuple[ChallengeType, ...] = DEFAULT_CHALLENGES
+    terms: str = ""
+    website: str = ""
+    caa_identities: tuple[str, ...] = ()
+    allows_subdomains: bool = False
+    auto_renewal: RenewalTerms | None = None
 
     def __post_init__(self) -> None:
+        problem = self._contradiction()
+        if problem:
+            raise BadInput("directory-syntax", f"directory {self.name!r}: {problem}")
+
+    def _contradiction(self) -> str | None:
         if not _SLUG.fullmatch(self.name):
-            raise BadInput(
-                "directory-syntax",
-                f"{self.name!r} is no name of a directory: use 1 to 63 lower-case letters, digits "
-                "and inner hyphens",
-            )
+            return "use 1 to 63 lower-case letters, digits and inner hyphens for a name"
         if not self.profiles:
-            raise BadInput("directory-syntax", f"directory {self.name!r} offers no profile")
+            return "it offers no profile"
+        if not self.challenges or len(set(self.challenges)) != len(self.challenges):
+            return "it needs one or more challenge types, each once"
+        for url in (self.terms, self.website):
+            if url and not re.fullmatch(r"https?://[!-~]+", url):
+                return f"{url!r} is not a URL of http or https"
+        for name in self.caa_identities:
+            if DNSName(name).is_wildcard:
+                return f"{name!r} is a wildcard, and a CAA identity is a domain name"
+        return None
 
 
 @dataclass(frozen=True)
@@ -208,6 +272,8 @@ class Account:
     state: AccountState
     binding_id: str | None
     created_at: dt.datetime
+    agreed_terms: str = ""  # the URL of the terms that its holder agreed to
+    external_binding: str = ""  # the JWS that bound it, as JSON: the client sees it again
 
 
 @dataclass(frozen=True)
@@ -250,7 +316,10 @@ DELEGATED = "the manufacturer's validation"
 
 @dataclass(frozen=True)
 class Authorization:
-    """An account's control of one identifier. `evidence` says what was seen, and where."""
+    """An account's control of one identifier. `evidence` says what was seen, and where.
+
+    With `covers_subdomains` it is for every name below as well (RFC 9444).
+    """
 
     id: str
     tenant_id: str
@@ -262,6 +331,18 @@ class Authorization:
     created_at: dt.datetime
     challenges: tuple[Challenge, ...] = ()
     evidence: str = ""
+    covers_subdomains: bool = False
+
+    def covers(self, wanted: Identifier) -> bool:
+        """Whether it is for this identifier of an order (RFC 8555 7.1.4, RFC 9444 4.1)."""
+        if (self.identifier, self.is_wildcard) == (wanted.authorized, wanted.is_wildcard):
+            return True
+        name = wanted.name
+        return (
+            self.covers_subdomains
+            and isinstance(name, DNSName)
+            and name.is_within(self.identifier.value)
+        )
 
     @property
     def is_delegated(self) -> bool:
@@ -285,5 +366,29 @@ class Order:
     created_at: dt.datetime
     replaces: str | None = None
     error: str = ""
+    authority_id: str | None = None
+    serial: Serial | None = None
+
+
+@dataclass(frozen=True)
+class AutoRenewal:
+    """How an order's certificate renews itself (RFC 8739 3.1.1).
+
+    `lifetime` is the nominal one, `adjust` the client's wish for an earlier start of each. Since
+    finalize there are a `csr`, the moment it `began_at`, and when the next one is due (`next_at`,
+    None behind the last one); `serial` is the newest certificate's.
+    """
+
+    order_id: str
+    tenant_id: str
+    account_id: str
+    state: AutoRenewalState
+    ends_at: dt.datetime
+    lifetime: dt.timedelta
+    adjust: dt.timedelta
+    allows_get: bool
+    csr: bytes = field(default=b"", repr=False)
+    began_at: dt.datetime | None = None
+    next_at: dt.datetime | None = None
     authority_id: str | None = None
     serial: Serial | None = None

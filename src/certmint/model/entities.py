@@ -8,6 +8,8 @@ import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from certmint.model import acceptance
+from certmint.model.acceptance import Acceptance
 from certmint.model.constraints import NameConstraints
 from certmint.model.errors import BadInput
 from certmint.model.keys import KeyOrigin, PublicKey
@@ -135,7 +137,8 @@ class Product:
 
     `name_patterns` hold `{id}` for the device's label (`{id}.dev.example.com`).
     `shared_names` are names that every device of the product may carry: an explicit exception,
-    since each buyer of one device can then impersonate the name to another.
+    since each buyer of one device can then impersonate the name to another. `accepts` says which
+    proofs buy a device's service certificate; `grace` bounds the profile's grace further.
     """
 
     id: str
@@ -148,10 +151,14 @@ class Product:
     name_patterns: tuple[str, ...]
     shared_names: tuple[Name, ...] = ()
     renew_at: float = 2 / 3  # share of the lifetime after which renewal is due
+    accepts: Acceptance = acceptance.DEFAULT
+    grace: dt.timedelta | None = None  # None: the profile's alone
 
     def __post_init__(self) -> None:
         if not 0.3 <= self.renew_at <= 0.9:
             raise BadInput("product-syntax", f"renew_at {self.renew_at} is not within 0.3 and 0.9")
+        if self.grace is not None and self.grace < dt.timedelta(0):
+            raise BadInput("product-syntax", f"a grace of {self.grace} is below nothing")
         if not self.name_patterns and not self.shared_names:
             raise BadInput("product-syntax", f"product {self.name!r} gives its devices no name")
         for pattern in self.name_patterns:
@@ -167,7 +174,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Device:
-    """One unit. `serial_number` is the maker's; `label` is its part of a DNS name."""
+    """One unit. `serial_number` is the maker's; `label` is its part of a DNS name.
+
+    `suspended_for` says why it is suspended: "" for an operator's wish, or a code.
+    """
 
     id: str
     tenant_id: str
@@ -180,6 +190,17 @@ class Device:
     line: int | None
     owner_id: str | None
     created_at: dt.datetime
+    suspended_for: str = ""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Where from a device got its last certificate by itself, and for which key."""
+
+    device_id: str
+    source: str
+    key_fingerprint: str
+    at: dt.datetime
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
     ├── NotFound         no such thing in this tenant
     ├── Conflict         the thing exists already, or somebody else was first
     ├── WrongState       the thing exists, but the move is not in its table
+    ├── TooOften         asked too often, or guessed: come again after a while
     ├── Unavailable      storage, a key store or a network failed: try again later
     └── Misconfigured    the installation or its configuration is wrong
 
@@ -58,6 +59,14 @@ class Conflict(CertmintError):
 
 class WrongState(CertmintError):
     """A move that the state table does not have."""
+
+
+class TooOften(CertmintError):
+    """Asked or guessed too often; `retry_after` is in seconds."""
+
+    def __init__(self, code: str, detail: str, retry_after: int) -> None:
+        super().__init__(code, detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(CertmintError):

@@ -18,6 +18,7 @@ class EvidenceKind(StrEnum):
     HOLDS_CERTIFICATE = "holds-certificate"
     OWNER_LOGIN = "owner-login"
     ATTESTATION = "attestation"
+    ENROLMENT_SECRET = "enrolment-secret"  # noqa: S105 (the name of a kind)
     BATCH_LINE = "batch-line"
     OPERATOR_GRANT = "operator-grant"
 
@@ -80,6 +81,21 @@ class Attestation:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrolmentSecret:
+    """Somebody typed the secret on the label of the device named `device_serial`.
+
+    `spent_on` is the serial of the certificate that it was spent on before, and "" for a secret
+    that was not spent yet: recording the intent spends it.
+    """
+
+    device_serial: str
+    spent_on: str
+    verified_at: dt.datetime
+
+    kind = EvidenceKind.ENROLMENT_SECRET
+
+
+@dataclass(frozen=True, slots=True)
 class BatchLine:
     """A line of a factory manifest that an authorised operator submitted."""
 
@@ -100,4 +116,12 @@ class OperatorGrant:
     kind = EvidenceKind.OPERATOR_GRANT
 
 
-Evidence = ControlsNames | HoldsCertificate | OwnerLogin | Attestation | BatchLine | OperatorGrant
+Evidence = (
+    ControlsNames
+    | HoldsCertificate
+    | OwnerLogin
+    | Attestation
+    | EnrolmentSecret
+    | BatchLine
+    | OperatorGrant
+)

@@ -52,6 +52,8 @@ class Profile:
     `lifetime` None means no well-defined expiration: 99991231235959Z (RFC 5280 4.1.2.5).
     `accepts` is a list of alternatives; each is a set of evidence kinds that must all be there.
     `grace` is how long after its notAfter a held certificate still counts as evidence.
+    `plain_delivery`: a key made for a device may leave under TLS alone (RFC 7030 4.4.2); otherwise
+    it leaves encrypted to a key of the device, or not at all.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Profile:
     path_length: int | None = None
     backdate: dt.timedelta = dt.timedelta(hours=1)
     grace: dt.timedelta = dt.timedelta(0)
+    plain_delivery: bool = False
 
     def __post_init__(self) -> None:
         problem = self._contradiction()
@@ -139,7 +142,8 @@ SERVICE = Profile(
     frozenset({KeyOrigin.SUBSCRIBER, KeyOrigin.FACTORY, KeyOrigin.KEY_MANAGEMENT}),
     _any_of(
         EvidenceKind.HOLDS_CERTIFICATE, EvidenceKind.OWNER_LOGIN, EvidenceKind.ATTESTATION,
-        EvidenceKind.BATCH_LINE, EvidenceKind.OPERATOR_GRANT, EvidenceKind.CONTROLS_NAMES,
+        EvidenceKind.ENROLMENT_SECRET, EvidenceKind.BATCH_LINE, EvidenceKind.OPERATOR_GRANT,
+        EvidenceKind.CONTROLS_NAMES,
     ),
     extended_key_usage=(SERVER_AUTH,), grace=dt.timedelta(days=730),
 )  # fmt: skip
@@ -148,7 +152,7 @@ SERVICE_PUBLIC = Profile(
     frozenset({KeyOrigin.SUBSCRIBER}),
     _any_of(
         EvidenceKind.HOLDS_CERTIFICATE, EvidenceKind.OWNER_LOGIN, EvidenceKind.ATTESTATION,
-        EvidenceKind.CONTROLS_NAMES,
+        EvidenceKind.ENROLMENT_SECRET, EvidenceKind.CONTROLS_NAMES,
     ),
     extended_key_usage=(SERVER_AUTH,), policies=(DV_POLICY,), grace=dt.timedelta(days=730),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from certmint.model.entities import (
     DomainValidation,
     KeyRecord,
     Product,
+    Sighting,
 )
 from certmint.model.errors import BadInput
 from certmint.model.evidence import Evidence
@@ -68,7 +69,8 @@ class CertificateRequest:
     `names` and `subject` are what the certificate shall carry, worked out by the use case (from
     the product's patterns, an order, an operator); the CSR contributes its key and is checked
     against them. `hardware` is what the certificate says of the device itself, beside its names.
-    `constraints` and `path_length` are for authorities only.
+    `constraints` and `path_length` are for authorities only. `source` is the network address that
+    it came from, where a door knows it.
     """
 
     tenant_id: str
@@ -84,6 +86,7 @@ class CertificateRequest:
     lifetime: dt.timedelta | None = None
     hardware: tuple[HardwareName, ...] = ()
     replaces: str | None = None  # serial of the certificate that this one succeeds
+    source: str = ""
 
     @property
     def public_key(self) -> PublicKey:
@@ -100,6 +103,8 @@ class Facts:
 
     `ancestors` are the constraints of the authority and of every CA above it.
     `presented` is the certificate that `HoldsCertificate` names; `replaced` the one in `replaces`.
+    `newest` is the device's newest service certificate, `sighting` where it came from last; both
+    are read only for a service certificate that a device gets in the field.
     `ct_logs` is how many certificate transparency logs this installation can submit to.
     """
 
@@ -112,4 +117,6 @@ class Facts:
     batch: Batch | None = None
     presented: Certificate | None = None
     replaced: Certificate | None = None
+    newest: Certificate | None = None
+    sighting: Sighting | None = None
     ct_logs: int = 0

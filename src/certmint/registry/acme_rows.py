@@ -4,13 +4,18 @@ A value that spans tables (an order's authorizations, an authorization's challen
 one row and of what hangs below it, which the caller brings. Nothing here speaks to a database.
 """
 
+import datetime as dt
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from certmint.model.acme import (
     Account,
     AccountState,
     Authorization,
     AuthorizationState,
+    AutoRenewal,
+    AutoRenewalState,
     Binding,
     Challenge,
     ChallengeState,
@@ -20,15 +25,24 @@ from certmint.model.acme import (
     IdentifierType,
     Order,
     OrderState,
+    RenewalTerms,
 )
 from certmint.registry import documents
 from certmint.registry.rows import Row, Values
 
+_SECOND = dt.timedelta(seconds=1)
+
 
 def directory_row(directory: Directory) -> Values:
-    return vars(directory) | {
+    return {
+        "id": directory.id,
+        "tenant_id": directory.tenant_id,
+        "name": directory.name,
+        "authority_id": directory.authority_id,
         "profiles": documents.list_text(directory.profiles),
         "requires_binding": int(directory.requires_binding),
+        "created_at": directory.created_at,
+        "offer": offer_text(directory),
     }
 
 
@@ -41,7 +55,48 @@ def directory_of(row: Row) -> Directory:
         profiles=documents.list_of(row.profiles),
         requires_binding=bool(row.requires_binding),
         created_at=row.created_at,
+        **(_offer_of(row.offer) if row.offer is not None else {}),
     )
+
+
+def offer_text(directory: Directory) -> str:
+    """What a directory offers and asks for beyond RFC 8555's least, as one document."""
+    renewal = directory.auto_renewal
+    return documents.canonical(
+        {
+            "challenges": directory.challenges,
+            "terms": directory.terms,
+            "website": directory.website,
+            "caa_identities": directory.caa_identities,
+            "allows_subdomains": directory.allows_subdomains,
+            "auto_renewal": renewal
+            and [
+                _seconds(renewal.min_lifetime),
+                _seconds(renewal.max_duration),
+                renewal.allows_get,
+            ],
+        }
+    )
+
+
+def _offer_of(text: str) -> dict[str, Any]:
+    held = json.loads(text)
+    renewal = held["auto_renewal"]
+    if renewal is not None:
+        least, longest, allows_get = renewal
+        renewal = RenewalTerms(least * _SECOND, longest * _SECOND, allows_get)
+    return {
+        "challenges": tuple(map(ChallengeType, held["challenges"])),
+        "terms": held["terms"],
+        "website": held["website"],
+        "caa_identities": tuple(held["caa_identities"]),
+        "allows_subdomains": held["allows_subdomains"],
+        "auto_renewal": renewal,
+    }
+
+
+def _seconds(length: dt.timedelta) -> int:
+    return length // _SECOND
 
 
 def account_row(account: Account) -> Values:
@@ -55,6 +110,8 @@ def account_row(account: Account) -> Values:
         "state": account.state.value,
         "binding_id": account.binding_id,
         "created_at": account.created_at,
+        "agreed_terms": account.agreed_terms,
+        "external_binding": account.external_binding,
     }
 
 
@@ -69,6 +126,8 @@ def account_of(row: Row) -> Account:
         state=AccountState(row.state),
         binding_id=row.binding_id,
         created_at=row.created_at,
+        agreed_terms=row.agreed_terms or "",
+        external_binding=row.external_binding or "",
     )
 
 
@@ -167,6 +226,7 @@ def authorization_row(authorization: Authorization) -> Values:
         "expires_at": authorization.expires_at,
         "created_at": authorization.created_at,
         "evidence": authorization.evidence,
+        "covers_subdomains": int(authorization.covers_subdomains),
     }
 
 
@@ -182,6 +242,7 @@ def authorization_of(row: Row, challenges: Iterable[Challenge]) -> Authorization
         created_at=row.created_at,
         challenges=tuple(challenges),
         evidence=row.evidence,
+        covers_subdomains=bool(row.covers_subdomains),
     )
 
 
@@ -213,4 +274,31 @@ def challenge_of(row: Row) -> Challenge:
         state=ChallengeState(row.state),
         validated_at=row.validated_at,
         error=row.error,
+    )
+
+
+def auto_renewal_row(renewal: AutoRenewal) -> Values:
+    return vars(renewal) | {
+        "state": renewal.state.value,
+        "lifetime": _seconds(renewal.lifetime),
+        "adjust": _seconds(renewal.adjust),
+        "allows_get": int(renewal.allows_get),
+    }
+
+
+def auto_renewal_of(row: Row) -> AutoRenewal:
+    return AutoRenewal(
+        order_id=row.order_id,
+        tenant_id=row.tenant_id,
+        account_id=row.account_id,
+        state=AutoRenewalState(row.state),
+        ends_at=row.ends_at,
+        lifetime=row.lifetime * _SECOND,
+        adjust=row.adjust * _SECOND,
+        allows_get=bool(row.allows_get),
+        csr=row.csr,
+        began_at=row.began_at,
+        next_at=row.next_at,
+        authority_id=row.authority_id,
+        serial=row.serial,
     )

@@ -7,7 +7,13 @@ database itself refuses an order that would use another account's authorization.
 
 import sqlalchemy as sa
 
-from certmint.model.acme import AccountState, AuthorizationState, ChallengeState, OrderState
+from certmint.model.acme import (
+    AccountState,
+    AuthorizationState,
+    AutoRenewalState,
+    ChallengeState,
+    OrderState,
+)
 from certmint.registry.columns import (
     TEXT,
     Constraint,
@@ -16,6 +22,7 @@ from certmint.registry.columns import (
     number,
     octets,
     one_of,
+    optional_number,
     optional_text,
     optional_time,
     tenant_of_parent,
@@ -47,6 +54,7 @@ acme_directory = sa.Table(
     text("profiles"),
     number("requires_binding"),
     time("created_at"),
+    optional_text("offer"),  # what else it offers and asks for; NULL is the defaults
     sa.UniqueConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "name"),
     within_tenant("authority_id", "authority"),
@@ -84,6 +92,8 @@ acme_account = sa.Table(
     text("state"),
     optional_text("binding_id"),
     time("created_at"),
+    optional_text("agreed_terms"),
+    optional_text("external_binding"),
     sa.UniqueConstraint("tenant_id", "id"),
     sa.UniqueConstraint("directory_id", "thumbprint"),
     within_tenant("directory_id", "acme_directory"),
@@ -132,6 +142,7 @@ acme_authorization = sa.Table(
     time("expires_at"),
     time("created_at"),
     text("evidence"),
+    optional_number("covers_subdomains"),
     sa.UniqueConstraint("tenant_id", "account_id", "id"),
     within_tenant("account_id", "acme_account"),
     one_of("state", AuthorizationState),
@@ -180,4 +191,61 @@ acme_nonce = sa.Table(
     sa.Column("nonce", TEXT, primary_key=True),
     time("expires_at"),
     sa.Index(None, "expires_at"),
+)
+
+# Of no tenant too: how often a subject did something in its present window of time.
+acme_counter = sa.Table(
+    "acme_counter",
+    metadata,
+    sa.Column("subject", TEXT, primary_key=True),
+    number("spent"),
+    time("until"),
+    sa.Index(None, "until"),
+)
+
+# Which order is to replace a certificate (RFC 9773 5); an order that failed makes room.
+acme_replacement = sa.Table(
+    "acme_replacement",
+    metadata,
+    tenant_of_parent(),
+    text("account_id"),
+    text("authority_id"),
+    text("serial"),
+    text("order_id"),
+    sa.PrimaryKeyConstraint("authority_id", "serial"),
+    _within_account("acme_replacement", "order_id", "acme_order"),
+)
+
+acme_auto_renewal = sa.Table(
+    "acme_auto_renewal",
+    metadata,
+    sa.Column("order_id", TEXT, primary_key=True),
+    tenant_of_parent(),
+    text("account_id"),
+    text("state"),
+    time("ends_at"),
+    number("lifetime"),  # seconds, like the next one
+    number("adjust"),
+    number("allows_get"),
+    octets("csr"),
+    optional_time("began_at"),
+    optional_time("next_at"),
+    optional_text("authority_id"),
+    optional_text("serial"),
+    _within_account("acme_auto_renewal", "order_id", "acme_order"),
+    one_of("state", AutoRenewalState),
+    index_where("ix_acme_auto_renewal_next_at", "state = 'active'", "next_at"),
+)
+
+# Every certificate that a self-renewing order brought: none of them is revoked (RFC 8739 3.1.2).
+acme_renewed = sa.Table(
+    "acme_renewed",
+    metadata,
+    tenant_of_parent(),
+    text("account_id"),
+    text("authority_id"),
+    text("serial"),
+    text("order_id"),
+    sa.PrimaryKeyConstraint("authority_id", "serial"),
+    _within_account("acme_renewed", "order_id", "acme_order"),
 )

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from certmint.model import acceptance
+from certmint.model.acceptance import Acceptance, parse_acceptance
 from certmint.model.acme import Identifier, IdentifierType
 from certmint.model.constraints import NameConstraints
 from certmint.model.evidence import EvidenceKind
@@ -87,6 +89,26 @@ def constraints_of(text: str | None) -> NameConstraints | None:
     )
 
 
+def acceptance_text(accepts: Acceptance) -> str:
+    """A product's policy, a line for each situation."""
+    return canonical(accepts.lines())
+
+
+def acceptance_of(text: str | None) -> Acceptance:
+    """The policy that `acceptance_text` wrote; a product from before there was one has none."""
+    return acceptance.DEFAULT if text is None else parse_acceptance(json.loads(text))
+
+
+def microseconds_of(duration: dt.timedelta | None) -> int | None:
+    """A duration as a column holds it."""
+    return None if duration is None else duration // _MICROSECOND
+
+
+def duration_of(microseconds: int | None) -> dt.timedelta | None:
+    """The duration that `microseconds_of` wrote."""
+    return None if microseconds is None else microseconds * _MICROSECOND
+
+
 def profile_text(profile: Profile) -> str:
     """One version of a profile, complete; durations in microseconds."""
     return canonical(
@@ -105,6 +127,8 @@ def profile_text(profile: Profile) -> str:
             "backdate": profile.backdate // _MICROSECOND,
             "grace": profile.grace // _MICROSECOND,
         }
+        # Left out where it is false, so that the text of an older profile stays what it was.
+        | ({"plain_delivery": True} if profile.plain_delivery else {})
     )
 
 
@@ -125,6 +149,7 @@ def profile_of(text: str) -> Profile:
         path_length=held["path_length"],
         backdate=held["backdate"] * _MICROSECOND,
         grace=held["grace"] * _MICROSECOND,
+        plain_delivery=held.get("plain_delivery", False),
     )
 
 

@@ -25,6 +25,7 @@ from certmint.model.entities import (
     Revocation,
     RevocationReason,
     Role,
+    Sighting,
     ValidationMethod,
 )
 from certmint.model.keys import KeyKind, KeyOrigin, PublicKey
@@ -232,6 +233,8 @@ def product_row(product: Product) -> Values:
         "name_patterns": documents.list_text(product.name_patterns),
         "shared_names": documents.list_text(map(str, product.shared_names)),
         "renew_at": product.renew_at,
+        "accepts": documents.acceptance_text(product.accepts),
+        "grace": documents.microseconds_of(product.grace),
     }
 
 
@@ -248,11 +251,16 @@ def product_of(row: Row) -> Product:
         name_patterns=documents.list_of(row.name_patterns),
         shared_names=tuple(map(parse_name, documents.list_of(row.shared_names))),
         renew_at=row.renew_at,
+        accepts=documents.acceptance_of(row.accepts),
+        grace=documents.duration_of(row.grace),
     )
 
 
 def device_row(device: Device) -> Values:
-    return vars(device) | {"state": device.state.value}
+    return vars(device) | {
+        "state": device.state.value,
+        "suspended_for": device.suspended_for or None,
+    }
 
 
 def device_of(row: Row) -> Device:
@@ -268,7 +276,12 @@ def device_of(row: Row) -> Device:
         line=row.line,
         owner_id=row.owner_id,
         created_at=row.created_at,
+        suspended_for=row.suspended_for or "",
     )
+
+
+def sighting_of(row: Row) -> Sighting:
+    return Sighting(row.device_id, row.source, row.key_fingerprint, row.at)
 
 
 def batch_row(batch: Batch) -> Values:

@@ -1,4 +1,4 @@
-"""The tables, once, for SQLite and for PostgreSQL; those of ACME are in `acme_schema`.
+"""The tables, once, for SQLite and for PostgreSQL; more are in `acme_schema` and `who_schema`.
 
 Laws: what `columns` says of types, names and references; JSON documents are text that nobody
 searches. A change here needs a migration beside it: a test compares the two.
@@ -10,12 +10,16 @@ from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.registry.acme_schema import (
     acme_account,
     acme_authorization,
+    acme_auto_renewal,
     acme_binding,
     acme_challenge,
+    acme_counter,
     acme_directory,
     acme_nonce,
     acme_order,
     acme_order_authorization,
+    acme_renewed,
+    acme_replacement,
 )
 from certmint.registry.columns import (
     SEQUENCE_NUMBER,
@@ -36,16 +40,30 @@ from certmint.registry.columns import (
     time,
     within_tenant,
 )
+from certmint.registry.who_schema import (
+    attestation_anchor,
+    device_pairing,
+    device_sighting,
+    device_transfer,
+    expected_hardware,
+    label_secret,
+    lockout,
+)
 
 __all__ = [
     "acme_account",
     "acme_authorization",
+    "acme_auto_renewal",
     "acme_binding",
     "acme_challenge",
+    "acme_counter",
     "acme_directory",
     "acme_nonce",
     "acme_order",
     "acme_order_authorization",
+    "acme_renewed",
+    "acme_replacement",
+    "attestation_anchor",
     "audit_event",
     "audit_head",
     "authority",
@@ -53,9 +71,15 @@ __all__ = [
     "certificate",
     "crl",
     "device",
+    "device_pairing",
+    "device_sighting",
+    "device_transfer",
     "domain_validation",
+    "expected_hardware",
     "intent",
+    "label_secret",
     "lease",
+    "lockout",
     "manufacturer",
     "metadata",
     "microseconds",
@@ -165,6 +189,8 @@ product = sa.Table(
     text("name_patterns"),
     text("shared_names"),
     sa.Column("renew_at", sa.Double, nullable=False),
+    optional_text("accepts"),
+    optional_number("grace"),  # microseconds
     sa.PrimaryKeyConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "name"),
     within_tenant("identity_authority_id", "authority"),
@@ -213,6 +239,7 @@ device = sa.Table(
     optional_number("line"),
     optional_text("owner_id"),
     time("created_at"),
+    optional_text("suspended_for"),
     sa.PrimaryKeyConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "serial_number"),
     sa.UniqueConstraint("tenant_id", "product_id", "label"),

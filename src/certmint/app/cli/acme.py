@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from certmint.app.cli.common import (
 )
 from certmint.model.errors import BadInput
 
+if TYPE_CHECKING:  # the command line starts without what only one command needs
+    from certmint.model.acme import ChallengeType, RenewalTerms
+
 
 @click.group()
 def acme() -> None:
@@ -29,6 +33,21 @@ def acme() -> None:
 @click.option("--authority", required=True, help="The issuing authority.")
 @click.option("--profile", "profiles", multiple=True, default=("service",), show_default=True)
 @click.option("--eab", "requires_binding", is_flag=True, help="Accounts need a binding.")
+@click.option(
+    "--challenge", "challenges", multiple=True, metavar="TYPE",
+    help="A challenge type to offer; several in order. Default: http-01, dns-01, tls-alpn-01.",
+)  # fmt: skip
+@click.option("--terms", default="", help="URL of the terms that accounts must agree to.")
+@click.option("--website", default="", help="URL of a page about this service.")
+@click.option("--caa", "caa", multiple=True, help="Our domain name in CAA and in TXT records.")
+@click.option("--subdomains", is_flag=True, help="A domain may be proved for all names below it.")
+@click.option(
+    "--star",
+    default=None,
+    metavar="LIFETIME/DURATION",
+    help="Certificates may renew themselves, such as 1d/365d: shortest life, longest time.",
+)
+@click.option("--star-get", is_flag=True, help="… and be fetched without an account.")
 @config_option
 @tenant_option
 @json_option
@@ -39,22 +58,120 @@ def add(
     authority: str,
     profiles: tuple[str, ...],
     requires_binding: bool,
+    challenges: tuple[str, ...],
+    terms: str,
+    website: str,
+    caa: tuple[str, ...],
+    subdomains: bool,
+    star: str | None,
+    star_get: bool,
     as_json: bool,
 ) -> None:
     """Open the directory NAME; prints the URL that clients are given."""
-    from certmint.enrolment.acme.directories import add_directory
+    from certmint.enrolment.acme.directories import Offer, add_directory
+    from certmint.model.acme import DEFAULT_CHALLENGES
 
+    offer = Offer(
+        tuple(map(_challenge, challenges)) or DEFAULT_CHALLENGES, terms, website,
+        tuple(each.lower() for each in caa), subdomains, _star(star, allows_get=star_get),
+    )  # fmt: skip
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
         made = add_directory(
             here.db, tenant, name, authority, profiles, requires_binding=requires_binding,
-            by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
+            by=console_operator(), now=here.clock(), random_bytes=here.random_bytes, offer=offer,
         )  # fmt: skip
         url = f"{here.config.base_url}/acme/{tenant.slug}/{made.name}/directory"
     print_item(
-        {"name": made.name, "profiles": made.profiles, "eab": requires_binding, "url": url},
+        {"name": made.name, "profiles": made.profiles, "eab": requires_binding,
+         "challenges": tuple(made.challenges), "url": url},
         as_json=as_json,
-    )
+    )  # fmt: skip
+
+
+def _challenge(text: str) -> "ChallengeType":
+    from certmint.model.acme import ChallengeType
+
+    try:
+        return ChallengeType(text)
+    except ValueError:
+        known = ", ".join(ChallengeType)
+        raise BadInput(
+            "directory-syntax", f"{text!r} is no challenge type: choose from {known}"
+        ) from None
+
+
+def _star(text: str | None, *, allows_get: bool) -> "RenewalTerms | None":
+    from certmint.model.acme import RenewalTerms
+
+    if text is None:
+        return None
+    lifetime, _, duration = text.partition("/")
+    return RenewalTerms(days(lifetime), days(duration), allows_get)
+
+
+@acme.command()
+@click.argument("directory_name")
+@click.argument("url")
+@config_option
+@tenant_option
+def terms(config_path: Path, slug: str | None, directory_name: str, url: str) -> None:
+    """Set a directory's terms of service to URL; accounts must agree before they order again.
+
+    An empty URL asks for no agreement.
+    """
+    from certmint.enrolment.acme.directories import change_terms, directory_named
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        found = directory_named(here.db, tenant.slug, directory_name)
+        change_terms(here.db, found, url, by=console_operator(), now=here.clock())
+    click.echo(f"{directory_name} asks for agreement to {url}" if url else
+               f"{directory_name} asks for no agreement")  # fmt: skip
+
+
+@acme.group()
+def account() -> None:
+    """ACME accounts: who there is, and closing one."""
+
+
+@account.command("list")
+@click.option("--after", default=None, help="Show those after this id.")
+@click.option("--limit", default=100, show_default=True)
+@config_option
+@tenant_option
+@json_option
+def list_accounts(
+    config_path: Path, slug: str | None, after: str | None, limit: int, as_json: bool
+) -> None:
+    """List accounts, by id."""
+    from certmint.registry import reads
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        with here.db.read() as tx:
+            names = {each.id: each.name for each in reads.acme_directories(tx, tenant.id)}
+            rows = [
+                {"id": each.id, "directory": names[each.directory], "state": each.state.value,
+                 "binding": each.binding_id, "created_at": each.created_at}
+                for each in reads.acme_accounts(tx, tenant.id, after, limit)
+            ]  # fmt: skip
+    print_rows(rows, as_json=as_json, empty="no accounts")
+
+
+@account.command("revoke")
+@click.argument("account_id")
+@config_option
+@tenant_option
+def revoke_account(config_path: Path, slug: str | None, account_id: str) -> None:
+    """Close an account for good; what it had under way ends. Its certificates stay."""
+    from certmint.enrolment.acme.accounts import account_named, revoke
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        found = account_named(here.db, tenant.id, account_id)
+        revoke(here.db, found, by=console_operator(), now=here.clock())
+    click.echo(f"{account_id} is revoked")
 
 
 @acme.command("list")
@@ -70,6 +187,7 @@ def list_directories(config_path: Path, slug: str | None, as_json: bool) -> None
         with here.db.read() as tx:
             rows = [
                 {"name": each.name, "profiles": each.profiles, "eab": each.requires_binding,
+                 "challenges": tuple(each.challenges), "terms": each.terms,
                  "url": f"{here.config.base_url}/acme/{tenant.slug}/{each.name}/directory"}
                 for each in reads.acme_directories(tx, tenant.id)
             ]  # fmt: skip

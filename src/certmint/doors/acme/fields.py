@@ -3,14 +3,17 @@
 Wire in, values out; every refusal is an ACME problem or one of our errors. Nothing is looked up.
 """
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
 from certmint.doors.acme import jws
 from certmint.doors.acme.problems import ACMEProblem, kind_of, subproblems
 from certmint.enrolment.acme import orders
+from certmint.enrolment.acme.star import Wish
 from certmint.model.acme import Identifier, identifier_of
 from certmint.model.errors import BadInput
+from certmint.model.names import DNSName
 from certmint.model.serial import Serial, serial_of
 
 
@@ -45,6 +48,78 @@ def identifiers(wanted: Mapping[str, Any]) -> list[Identifier]:
         kind, detail, extra = subproblems(reasons)
         raise ACMEProblem(kind, detail, kind_of(reasons[0][2])[1], extra)
     return found
+
+
+def identifier(wanted: Mapping[str, Any]) -> tuple[Identifier, bool]:
+    """newAuthz's one identifier, and whether it is for the names below too (RFC 9444 4.2).
+
+    Raises ACMEProblem.
+    """
+    given = wanted.get("identifier")
+    (found,) = identifiers({"identifiers": [given]})
+    subdomains = given.get("subdomainAuthAllowed", False) if isinstance(given, Mapping) else False
+    if not isinstance(subdomains, bool):
+        raise ACMEProblem("malformed", "subdomainAuthAllowed is not a boolean")
+    return found, subdomains
+
+
+def ancestors(wanted: Mapping[str, Any]) -> dict[Identifier, Identifier]:
+    """The domains that can be proved instead of an order's identifiers (RFC 9444 4.3).
+
+    `identifiers` has judged the rest of the payload. Raises ACMEProblem `malformed`.
+    """
+    found = {}
+    for each in wanted["identifiers"]:
+        given = each.get("ancestorDomain")
+        if given is None:
+            continue
+        name = identifier_of(each["type"], each["value"])
+        (ancestor,) = identifiers({"identifiers": [{"type": "dns", "value": given}]})
+        if (
+            name.type is not ancestor.type
+            or ancestor.is_wildcard
+            or not DNSName(name.value).is_within(ancestor.value)
+        ):
+            raise ACMEProblem("malformed", "ancestorDomain is not a domain that the name is in")
+        found[name] = ancestor
+    return found
+
+
+def auto_renewal(wanted: Mapping[str, Any]) -> Wish | None:
+    """How an order shall renew itself (RFC 8739 3.1.1). Raises ACMEProblem `malformed`."""
+    given = wanted.get("auto-renewal")
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise ACMEProblem("malformed", "auto-renewal is not a JSON object")
+    if given.get("start-date") is not None:
+        raise ACMEProblem("malformed", "an order begins when it is finalized: no start-date")
+    allows_get = given.get("allow-certificate-get", False)
+    if not isinstance(allows_get, bool):
+        raise ACMEProblem("malformed", "allow-certificate-get is not a boolean")
+    return Wish(
+        _moment(given.get("end-date")),
+        _seconds(given, "lifetime", None),
+        _seconds(given, "lifetime-adjust", 0),
+        allows_get,
+    )
+
+
+def _moment(text: object) -> dt.datetime:
+    try:
+        found = dt.datetime.fromisoformat(text) if isinstance(text, str) else None
+        if found is not None and found.tzinfo is not None:
+            return found.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ACMEProblem("malformed", "end-date is not a date and time of RFC 3339")
+
+
+def _seconds(wanted: Mapping[str, Any], field: str, default: int | None) -> dt.timedelta:
+    given = wanted.get(field, default)
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < 2**31:
+        raise ACMEProblem("malformed", f"{field} is not a number of seconds")
+    return dt.timedelta(seconds=given)
 
 
 def optional_text(wanted: Mapping[str, Any], field: str) -> str | None:

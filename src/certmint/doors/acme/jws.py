@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256")
@@ -222,3 +222,11 @@ _CHECKS: Mapping[str, Callable[[Any, bytes, bytes], None]] = {
     "EdDSA": _eddsa,
     "RS256": _rs256,
 }
+
+
+def fingerprint(key: AccountKey) -> str:
+    """SHA-256 of an account key's SubjectPublicKeyInfo, to compare it with certified keys."""
+    spki = key.key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).hexdigest()

@@ -7,29 +7,37 @@ from typing import Any
 from starlette.responses import Response
 
 from certmint.doors.http import STATUS
+from certmint.enrolment.acme.limits import RateLimited
 from certmint.model.acme import Identifier
 from certmint.model.errors import CertmintError, Unavailable
 
 URN = "urn:ietf:params:acme:error:"
 TYPES = frozenset({
-    "accountDoesNotExist", "alreadyReplaced", "alreadyRevoked", "badCSR", "badNonce",
-    "badPublicKey", "badRevocationReason", "badSignatureAlgorithm", "caa", "compound",
-    "connection", "dns", "externalAccountRequired", "incorrectResponse", "invalidContact",
-    "invalidProfile", "malformed", "orderNotReady", "rateLimited", "rejectedIdentifier",
-    "serverInternal", "tls", "unauthorized", "unsupportedContact", "unsupportedIdentifier",
-    "userActionRequired",
+    "accountDoesNotExist", "alreadyReplaced", "alreadyRevoked", "autoRenewalCanceled",
+    "autoRenewalCancellationInvalid", "autoRenewalExpired", "autoRenewalRevocationNotSupported",
+    "badCSR", "badNonce", "badPublicKey", "badRevocationReason", "badSignatureAlgorithm", "caa",
+    "compound", "connection", "dns", "externalAccountRequired", "incorrectResponse",
+    "invalidContact", "invalidProfile", "malformed", "orderNotReady", "rateLimited",
+    "rejectedIdentifier", "serverInternal", "tls", "unauthorized", "unsupportedContact",
+    "unsupportedIdentifier", "userActionRequired",
 })  # fmt: skip
 RETRY_AFTER_S = 60
 
 # Our code -> ACME's type and status. What is not here is `malformed` or `unauthorized` by its kind.
 _BY_CODE: Mapping[str, tuple[str, int]] = {
+    "account-key-blocked": ("badPublicKey", 400),
     "account-unknown": ("accountDoesNotExist", 400),
     "account-key-used": ("malformed", 409),
     "already-replaced": ("alreadyReplaced", 409),
     "already-revoked": ("alreadyRevoked", 400),
     "authorization-over": ("malformed", 400),
     "authorization-stale": ("unauthorized", 403),
-    "binding-refused": ("unauthorized", 403),
+    "authorization-wildcard": ("malformed", 400),
+    "auto-renewal": ("malformed", 400),
+    "auto-renewal-canceled": ("autoRenewalCanceled", 403),
+    "auto-renewal-expired": ("autoRenewalExpired", 403),
+    "auto-renewal-over": ("autoRenewalCancellationInvalid", 400),
+    "auto-renewal-revocation": ("autoRenewalRevocationNotSupported", 403),
     "binding-required": ("externalAccountRequired", 403),
     "binding-revoked": ("unauthorized", 403),
     "binding-spent": ("unauthorized", 403),
@@ -52,11 +60,13 @@ _BY_CODE: Mapping[str, tuple[str, int]] = {
     "name-not-validated": ("unauthorized", 403),
     "name-outside-constraints": ("rejectedIdentifier", 403),
     "name-syntax": ("rejectedIdentifier", 400),
+    "no-challenge": ("rejectedIdentifier", 403),
     "not-authorized": ("unauthorized", 403),
     "order-not-ready": ("orderNotReady", 403),
     "profile-not-offered": ("invalidProfile", 400),
     "rate-limited": ("rateLimited", 429),
     "revocation-reason": ("badRevocationReason", 400),
+    "terms-changed": ("userActionRequired", 403),
 }
 _BY_STATUS = {400: "malformed", 401: "unauthorized", 403: "unauthorized", 404: "malformed",
               405: "malformed", 409: "malformed", 413: "malformed", 415: "malformed",
@@ -91,13 +101,16 @@ def document(kind: str, detail: str, status: int, extra: Mapping[str, Any]) -> R
     return Response(json.dumps(body), status, headers, media_type="application/problem+json")
 
 
-def problem(error: CertmintError) -> Response:
-    """One of our errors on the wire."""
+def problem(error: CertmintError, extra: Mapping[str, Any] | None = None) -> Response:
+    """One of our errors on the wire; a limit says exactly when it works again (6.6)."""
     kind, status = kind_of(error)
     detail = error.detail
     if status >= 500 and not isinstance(error, Unavailable):
         detail = "the operator of this server has to look at its log"
-    return document(kind, detail, status, {})
+    response = document(kind, detail, status, extra or {})
+    if isinstance(error, RateLimited):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def rejected(reasons: Sequence[tuple[Identifier, CertmintError]]) -> Response:

@@ -12,6 +12,7 @@ from typing import Any
 from certmint.doors.acme import jws
 from certmint.doors.acme.problems import ACMEProblem
 from certmint.doors.acme.views import URLs
+from certmint.enrolment.acme.challenges import Place
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.model.acme import Account, AccountState, Directory
 from certmint.registry import reads
@@ -35,6 +36,12 @@ class Call:
     key: jws.AccountKey
     account: Account | None
     params: Mapping[str, str]
+    query: Mapping[str, str]
+
+    @property
+    def place(self) -> Place:
+        """What a DNS record says of the account and of this directory."""
+        return self.urls.place(self.directory, self.signer)
 
     @property
     def signer(self) -> Account:
@@ -66,6 +73,7 @@ class Arrival:
     content_type: str
     body: bytes
     params: Mapping[str, str]
+    query: Mapping[str, str]
 
 
 def verified(
@@ -104,8 +112,9 @@ def verified(
     if account is not None and account.state is not AccountState.VALID:
         raise ACMEProblem("unauthorized", f"the account is {account.state}", 401)
     return Call(
-        arrival.directory, arrival.urls, arrival.url, now, parsed, key, account, arrival.params
-    )
+        arrival.directory, arrival.urls, arrival.url, now, parsed, key, account, arrival.params,
+        arrival.query,
+    )  # fmt: skip
 
 
 def check_signature(parsed: jws.JWS, key: jws.AccountKey) -> None:

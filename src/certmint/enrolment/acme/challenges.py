@@ -2,9 +2,13 @@
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from certmint.enrolment.acme.orders import VALID_LIFE
+from certmint.enrolment.acme import limits as rates
+from certmint.enrolment.acme.authorizations import VALID_LIFE
+from certmint.enrolment.acme.limits import GENEROUS, Limits
 from certmint.model.acme import (
     Account,
     Authorization,
@@ -25,6 +29,7 @@ from certmint.validation import dns01, http01, tlsalpn01
 from certmint.validation.dns import Resolver
 from certmint.validation.reach import Failed, Reach
 
+PERSISTENT_LIFE = dt.timedelta(days=10)  # BR 3.2.2.4.22: a persistent record is no older proof
 _GIVEN_UP = json.dumps({"type": "unauthorized", "detail": "an authorization was deactivated"})
 
 
@@ -36,20 +41,36 @@ class Network:
     reach: Reach
 
 
-def begin(db: Database, account: Account, challenge_id: str, now: dt.datetime) -> bool:
+@dataclass(frozen=True)
+class Place:
+    """What a DNS record says of us: the account's URL, and the issuer's domain name (CAA's)."""
+
+    account_url: str
+    issuer: str = ""
+
+
+def begin(
+    db: Database,
+    account: Account,
+    challenge_id: str,
+    now: dt.datetime,
+    limits: Limits = GENEROUS,
+) -> bool:
     """Take a challenge for validation; False if it was taken or is over already.
 
-    Raises NotFound `challenge-unknown`, WrongState `authorization-over`.
+    Raises NotFound `challenge-unknown`, WrongState `authorization-over`, RateLimited after too
+    many failures.
     """
     with db.read() as tx:
         found = reads.acme_challenge(tx, account.id, challenge_id)
-    if found is None:
-        raise NotFound("challenge-unknown", "there is no such challenge")
-    authorization, challenge = found
-    if challenge.state is not ChallengeState.PENDING:
-        return False
-    if authorization.state is not AuthorizationState.PENDING or now >= authorization.expires_at:
-        raise WrongState("authorization-over", "the authorization is not pending any more")
+        if found is None:
+            raise NotFound("challenge-unknown", "there is no such challenge")
+        authorization, challenge = found
+        if challenge.state is not ChallengeState.PENDING:
+            return False
+        if authorization.state is not AuthorizationState.PENDING or now >= authorization.expires_at:
+            raise WrongState("authorization-over", "the authorization is not pending any more")
+        rates.check(tx, rates.failures(tx, account, limits), now)
     try:
         db.write(
             lambda tx: writes.move_acme_challenge(
@@ -66,9 +87,10 @@ def validate(
     db: Database,
     account: Account,
     challenge_id: str,
-    account_url: str,
+    place: Place,
     network: Network,
     now: dt.datetime,
+    limits: Limits = GENEROUS,
 ) -> None:
     """Look, and write down what was seen; the authorization and its orders follow.
 
@@ -77,27 +99,77 @@ def validate(
     """
     with db.read() as tx:
         found = reads.acme_challenge(tx, account.id, challenge_id)
+        failing = rates.failures(tx, account, limits)
     if found is None or found[1].state is not ChallengeState.PROCESSING:
         return
     authorization, challenge = found
     try:
-        seen = _look(account, authorization, challenge, account_url, network)
-    except Failed as failure:
-        error = json.dumps({"type": failure.kind, "detail": failure.detail})
-        db.write(lambda tx: _fail(tx, authorization, challenge, error, now))
-    except Unavailable as failure:
-        error = json.dumps({"type": "dns", "detail": failure.detail})
-        db.write(lambda tx: _fail(tx, authorization, challenge, error, now))
+        seen = _look(account, authorization, challenge, place, network, now)
+    except (Failed, Unavailable) as failure:
+        kind = failure.kind if isinstance(failure, Failed) else "dns"
+        error = json.dumps({"type": kind, "detail": failure.detail})
+
+        def fail(tx: Transaction) -> None:
+            rates.count(tx, failing, limits, now)
+            _fail(tx, authorization, challenge, error, now)
+
+        db.write(fail)
     else:
         db.write(lambda tx: _succeed(tx, authorization, challenge, seen, now))
+
+
+def foresee(
+    db: Database,
+    account: Account,
+    authorizations: Sequence[Authorization],
+    place: Place,
+    network: Network,
+    now: dt.datetime,
+) -> None:
+    """Look for persistent records before the client says that they are there.
+
+    One that is there makes its authorization valid at once; one that is not costs nothing: the
+    challenge waits for the client as any other.
+    """
+    for authorization in authorizations:
+        for challenge in authorization.challenges:
+            if (
+                challenge.type is not ChallengeType.DNS_PERSIST_01
+                or challenge.state is not ChallengeState.PENDING
+                or authorization.state is not AuthorizationState.PENDING
+            ):
+                continue
+            try:
+                seen = _look(account, authorization, challenge, place, network, now)
+            except (Failed, Unavailable):
+                continue
+            try:
+                db.write(partial(_foreseen, authorization, challenge, seen, now))
+            except WrongState:
+                continue  # the client was quicker
+
+
+def _foreseen(
+    authorization: Authorization,
+    challenge: Challenge,
+    seen: dict[str, object],
+    now: dt.datetime,
+    tx: Transaction,
+) -> None:
+    writes.move_acme_challenge(
+        tx, authorization.tenant_id, challenge.id, ChallengeState.PENDING,
+        ChallengeEvent.ANSWERED, at=now,
+    )  # fmt: skip
+    _succeed(tx, authorization, challenge, seen, now)
 
 
 def _look(
     account: Account,
     authorization: Authorization,
     challenge: Challenge,
-    account_url: str,
+    place: Place,
     network: Network,
+    now: dt.datetime,
 ) -> dict[str, object]:
     name: Name = authorization.identifier.name
     proof = f"{challenge.token}.{account.thumbprint}"
@@ -107,7 +179,13 @@ def _look(
         return tlsalpn01.check(name, proof, network.resolver, network.reach)
     if not isinstance(name, DNSName):
         raise Failed("malformed", "an address is not validated in the DNS (RFC 8738 7)")
-    url = account_url if challenge.type is ChallengeType.DNS_ACCOUNT_01 else None
+    if challenge.type is ChallengeType.DNS_PERSIST_01:
+        return dns01.check_persistent(
+            name, place.issuer, place.account_url, network.resolver, now,
+            is_wildcard=authorization.is_wildcard or authorization.covers_subdomains,
+        )  # fmt: skip
+    is_for_account = challenge.type is ChallengeType.DNS_ACCOUNT_01
+    url = place.account_url if is_for_account else None
     return dns01.check(name, proof, network.resolver, url)
 
 
@@ -142,13 +220,15 @@ def _succeed(
     now: dt.datetime,
 ) -> None:
     tenant = authorization.tenant_id
+    is_persistent = challenge.type is ChallengeType.DNS_PERSIST_01
+    life = PERSISTENT_LIFE if is_persistent else VALID_LIFE
     writes.move_acme_challenge(
         tx, tenant, challenge.id, ChallengeState.PROCESSING, ChallengeEvent.VALIDATED,
         validated_at=now, at=now,
     )  # fmt: skip
     writes.move_acme_authorization(
         tx, tenant, authorization.id, AuthorizationState.PENDING, AuthorizationEvent.VALIDATED,
-        evidence=json.dumps(seen, sort_keys=True), expires_at=now + VALID_LIFE,
+        evidence=json.dumps(seen, sort_keys=True), expires_at=now + life,
         by="validation", at=now,
     )  # fmt: skip
     for order in reads.acme_orders_of_authorization(tx, authorization.id):

@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from certmint.enrolment import devices, revocation
+from certmint.enrolment.acme import accounts
 from certmint.enrolment.signing import SigningKeys
 from certmint.model.acme import Account, Directory, identifier_of
 from certmint.model.entities import Certificate, RevocationReason
@@ -63,8 +64,10 @@ def revoke_by_account(
     """For the account that ordered it, or one that is authorized for all of its names.
 
     The latter shows no more than that the names have moved on, so its reason is always
-    cessationOfOperation. Raises Refused `not-authorized`, Conflict `already-revoked`.
+    cessationOfOperation. Raises Refused `not-authorized` or `auto-renewal-revocation`, Conflict
+    `already-revoked`.
     """
+    _check_renewing(db, certificate)
     with db.read() as tx:
         order = reads.acme_order_of_serial(tx, account.tenant_id, certificate.serial)
     if order is None or order.account_id != account.id:
@@ -77,16 +80,28 @@ def revoke_by_account(
 
 
 def revoke_by_key(
-    db: Database, keys: SigningKeys, certificate: Certificate, now: dt.datetime
+    db: Database, keys: SigningKeys, certificate: Certificate, thumbprint: str, now: dt.datetime
 ) -> None:
     """For whoever proved possession of the certificate's private key: it is compromised.
 
-    The key is blocked for ever, and every certificate with it is revoked.
+    The key is blocked for ever, and every certificate with it is revoked, those of orders that
+    renew themselves too; accounts that have the same key (`thumbprint`) are closed.
     """
+    accounts.revoke_with_key(db, certificate.tenant_id, thumbprint, by="certificate-key", now=now)
     known = certificate.revocation
     if known is not None and known.reason is RevocationReason.KEY_COMPROMISE:
         raise Conflict("already-revoked", "the certificate was revoked before")
     revocation.report_compromise(db, keys, certificate, by="certificate-key", now=now)
+
+
+def _check_renewing(db: Database, certificate: Certificate) -> None:
+    with db.read() as tx:
+        order_id = reads.acme_order_renewing(tx, certificate.authority_id, certificate.serial)
+    if order_id is not None:
+        raise Refused(
+            "auto-renewal-revocation",
+            "the certificate of an order that renews itself is not revoked: cancel the order",
+        )
 
 
 def _holds_all(db: Database, account: Account, certificate: Certificate, now: dt.datetime) -> bool:
@@ -115,8 +130,7 @@ def renewal_info(db: Database, key_id: bytes, serial: Serial, now: dt.datetime) 
     Raises NotFound `certificate-unknown`.
     """
     with db.read() as tx:
-        issuer = reads.authority_by_key_id(tx, key_id.hex())
-        found = reads.presented_certificate(tx, issuer.id, serial) if issuer else None
+        found = reads.certificate_by_issuer_key(tx, key_id.hex(), serial)
         product = None
         if found is not None and found.device_id is not None:
             device = reads.device(tx, found.tenant_id, found.device_id)

@@ -6,11 +6,14 @@ who presents a revoked certificate has something to explain.
 
 import datetime as dt
 
+from certmint.model.acceptance import written
 from certmint.model.entities import Certificate
 from certmint.model.evidence import (
     Attestation,
     BatchLine,
     ControlsNames,
+    EnrolmentSecret,
+    EvidenceKind,
     HoldsCertificate,
     OperatorGrant,
     OwnerLogin,
@@ -19,6 +22,9 @@ from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, Facts, RequesterKind
 from certmint.model.states import BatchState
 from certmint.policy.rules.rule import Rule
+from certmint.policy.situation import grace_of, has, is_in_the_field, proofs_of, situation_of
+
+CLONE_INTERVAL = dt.timedelta(minutes=10)
 
 
 def _not_enough(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
@@ -60,9 +66,50 @@ def _revoked(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str |
     return None
 
 
+def _is_asking_again(request: CertificateRequest, facts: Facts, successor: str) -> bool:
+    """Whether a lost answer is asked for: the successor itself, by its own key."""
+    newest = facts.newest
+    return (
+        newest is not None
+        and newest.serial == successor
+        and newest.revocation is None
+        and newest.key_fingerprint == request.public_key.fingerprint
+    )
+
+
+def _cloned(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str | None:
+    """Two devices with one identity, as far as it can be seen by requests without other proof.
+
+    A certificate whose successor is in other hands; or the same identity within minutes from
+    another address, with another new key, and without the certificate that was issued first.
+    """
+    if any(piece.kind is not EvidenceKind.HOLDS_CERTIFICATE for piece in request.evidence):
+        return None  # who has more to show may be a device that was set back: not a clone's proof
+    shown, seen = _holding(request, facts), facts.sighting
+    if shown is None or not is_in_the_field(request):
+        return None
+    both = "so it is in two devices: both are suspended until the maker has looked"
+    if shown.successor is not None and not _is_asking_again(request, facts, shown.successor):
+        return f"the client certificate was replaced and is used again with another key, {both}"
+    if (
+        seen is not None
+        and now - seen.at < CLONE_INTERVAL
+        and "" not in (seen.source, request.source)
+        and seen.source != request.source
+        and seen.key_fingerprint != request.public_key.fingerprint
+        and (facts.newest is None or not has(facts.newest, request, facts))
+    ):
+        return f"this identity was used from another place with another key just now, {both}"
+    return None
+
+
 def _superseded(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str | None:
     shown = _holding(request, facts)
-    if shown is not None and shown.successor is not None:
+    if (
+        shown is not None
+        and shown.successor is not None
+        and not _is_asking_again(request, facts, shown.successor)
+    ):
         return f"the client certificate has a successor already, {shown.successor}"
     return None
 
@@ -76,10 +123,11 @@ def _early(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str |
 
 def _expired(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str | None:
     shown = _holding(request, facts)
-    if shown is not None and now - request.profile.grace > shown.not_after:
+    grace = grace_of(request, facts)
+    if shown is not None and now - grace > shown.not_after:
         return (
-            f"the client certificate expired at {shown.not_after.isoformat()}, and profile "
-            f"{request.profile.name!r} gives {request.profile.grace.days} days of grace"
+            f"the client certificate expired at {shown.not_after.isoformat()}, and the grace of "
+            f"{grace.days} days is over"
         )
     return None
 
@@ -102,6 +150,30 @@ def _attested(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str 
         if facts.device is None or facts.device.serial_number != piece.device_serial:
             return f"the attestation names device {piece.device_serial!r}, not this one"
     return None
+
+
+def _secret(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str | None:
+    for piece in request.evidence:
+        if not isinstance(piece, EnrolmentSecret):
+            continue
+        if facts.device is None or facts.device.serial_number != piece.device_serial:
+            return f"the enrolment secret is that of device {piece.device_serial!r}, not this one"
+        if piece.spent_on and not _is_asking_again(request, facts, piece.spent_on):
+            return "the enrolment secret was spent on a certificate already: it serves once"
+    return None
+
+
+def _not_enough_here(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str | None:
+    if facts.product is None or not is_in_the_field(request):
+        return None
+    situation = situation_of(request, facts, now)
+    wanted, held = facts.product.accepts.of(situation), proofs_of(request, facts)
+    if any(needed <= held for needed in wanted):
+        return None
+    return (
+        f"for a device that is {situation}, product {facts.product.name!r} asks for "
+        f"{written(wanted)}; {' and '.join(sorted(held)) or 'nothing'} was shown"
+    )
 
 
 def _batch(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str | None:
@@ -150,17 +222,25 @@ RULES = (
          _unknown),
     Rule("evidence-revoked", "RFC 5280 6.3", "A revoked certificate is evidence of nothing.",
          _revoked),
+    Rule("device-cloned", "ours: one identity, one device",
+         "An identity is used by one device only.", _cloned),
     Rule("evidence-superseded", "ours: one successor per certificate",
-         "A certificate that was replaced does not renew again.", _superseded),
+         "A certificate that was replaced renews nothing; it may ask for its successor again.",
+         _superseded),
     Rule("evidence-not-yet-valid", "RFC 5280 6.1.3", "A future-dated certificate is refused.",
          _early),
-    Rule("evidence-expired", "ours: the profile's `grace`",
-         "An expired certificate counts only within the profile's grace.", _expired),
+    Rule("evidence-expired", "ours: the grace of profile and product",
+         "An expired certificate counts only within the grace.", _expired),
     Rule("evidence-not-owner", "ours", "A login speaks for the devices that it owns.", _not_owner),
     Rule("evidence-attestation", "draft-ietf-acme-device-attest 5",
          "The attested key and device are those of the request.", _attested),
+    Rule("evidence-secret", "ours: one-time secrets",
+         "An enrolment secret counts for its own device, and once.", _secret),
     Rule("evidence-batch", "ours", "A manifest line speaks for its device while its batch runs.",
          _batch),
     Rule("evidence-grant", "ours", "A grant counts for the operator who gave it.", _grant),
     Rule("evidence-names", "RFC 8555 7.4", "Proof of control covers every name.", _controls),
+    Rule("evidence-not-enough", "ours: the product's policy",
+         "The proofs are one of the combinations that the product accepts in this situation.",
+         _not_enough_here),
 )  # fmt: skip

@@ -22,6 +22,7 @@ from certmint.model.acme import (
 )
 from certmint.model.serial import Serial
 from certmint.registry import acme_rows, schema
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
 from certmint.registry.rows import Row
 from certmint.registry.statements import chunks
@@ -39,18 +40,38 @@ _CHALLENGE = schema.acme_challenge.c
 _IS_PENDING = sa.text("state = 'pending'")
 _IS_PROCESSING = sa.text("state = 'processing'")
 
+_DIRECTORY_BY_URL = Compiled(
+    sa.select(schema.acme_directory)
+    .join(schema.manufacturer, _MANUFACTURER.id == _DIRECTORY.tenant_id)
+    .where(_MANUFACTURER.slug == sa.bindparam("slug"), _DIRECTORY.name == sa.bindparam("name"))
+)
+_ACCOUNT_BY_ID = Compiled(
+    sa.select(schema.acme_account).where(
+        _ACCOUNT.directory_id == sa.bindparam("directory_id"), _ACCOUNT.id == sa.bindparam("id")
+    )
+)
+_BINDING_BY_ID = Compiled(
+    sa.select(schema.acme_binding).where(
+        _BINDING.directory_id == sa.bindparam("directory_id"), _BINDING.id == sa.bindparam("id")
+    )
+)
+_PENDING_ORDERS = Compiled(
+    sa.select(sa.func.count().label("pending"))
+    .select_from(schema.acme_order)
+    .where(
+        _ORDER.account_id == sa.bindparam("account_id"),
+        _ORDER.expires_at > sa.bindparam("now"),
+        _IS_PENDING,
+    )
+)
+
 WantedIdentifier = tuple[str, str, bool]
 """Type, value without a wildcard label, and whether it is for the wildcard."""
 
 
 def acme_directory(tx: Transaction, tenant_slug: str, name: str) -> Directory | None:
     """A directory by the two words of its URL, of any tenant."""
-    query = (
-        sa.select(schema.acme_directory)
-        .join(schema.manufacturer, _MANUFACTURER.id == _DIRECTORY.tenant_id)
-        .where(_MANUFACTURER.slug == tenant_slug, _DIRECTORY.name == name)
-    )
-    row = tx.execute(query).one_or_none()
+    row = _DIRECTORY_BY_URL.first(tx, slug=tenant_slug, name=name)
     return None if row is None else acme_rows.directory_of(row)
 
 
@@ -64,9 +85,21 @@ def acme_directories(tx: Transaction, tenant_id: str) -> list[Directory]:
     return [acme_rows.directory_of(row) for row in tx.execute(query)]
 
 
+def acme_directory_by_id(tx: Transaction, directory_id: str) -> tuple[str, Directory] | None:
+    """A directory by its id, of any tenant, with the tenant's word in its URL; for the jobs."""
+    query = (
+        sa.select(schema.acme_directory, _MANUFACTURER.slug)
+        .join(schema.manufacturer, _MANUFACTURER.id == _DIRECTORY.tenant_id)
+        .where(_DIRECTORY.id == directory_id)
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else (row.slug, acme_rows.directory_of(row))
+
+
 def acme_account(tx: Transaction, directory_id: str, account_id: str) -> Account | None:
     """An account of the directory by its id, in whatever state."""
-    return _account(tx, _ACCOUNT.directory_id == directory_id, _ACCOUNT.id == account_id)
+    row = _ACCOUNT_BY_ID.first(tx, directory_id=directory_id, id=account_id)
+    return None if row is None else acme_rows.account_of(row)
 
 
 def acme_account_by_key(tx: Transaction, directory_id: str, thumbprint: str) -> Account | None:
@@ -74,12 +107,35 @@ def acme_account_by_key(tx: Transaction, directory_id: str, thumbprint: str) -> 
     return _account(tx, _ACCOUNT.directory_id == directory_id, _ACCOUNT.thumbprint == thumbprint)
 
 
+def acme_account_by_id(tx: Transaction, account_id: str) -> Account | None:
+    """An account of any tenant by its id alone, for the jobs."""
+    return _account(tx, _ACCOUNT.id == account_id)
+
+
+def acme_accounts(
+    tx: Transaction, tenant_id: str, after: str | None = None, limit: int = 100
+) -> list[Account]:
+    """The tenant's accounts, by id; `after` is the last id of the page before."""
+    query = sa.select(schema.acme_account).where(_ACCOUNT.tenant_id == tenant_id)
+    if after is not None:
+        query = query.where(_ACCOUNT.id > after)
+    found = tx.execute(query.order_by(_ACCOUNT.id).limit(limit))
+    return [acme_rows.account_of(row) for row in found]
+
+
+def acme_accounts_with_key(tx: Transaction, tenant_id: str, thumbprint: str) -> list[Account]:
+    """The accounts that this key has, at any directory of the tenant."""
+    query = (
+        sa.select(schema.acme_account)
+        .join(schema.acme_directory, _DIRECTORY.id == _ACCOUNT.directory_id)
+        .where(_DIRECTORY.tenant_id == tenant_id, _ACCOUNT.thumbprint == thumbprint)
+    )
+    return [acme_rows.account_of(row) for row in tx.execute(query)]
+
+
 def acme_binding(tx: Transaction, directory_id: str, binding_id: str) -> Binding | None:
     """A binding of the directory; the caller checks expiry, revocation and whether it is spent."""
-    query = sa.select(schema.acme_binding).where(
-        _BINDING.directory_id == directory_id, _BINDING.id == binding_id
-    )
-    row = tx.execute(query).one_or_none()
+    row = _BINDING_BY_ID.first(tx, directory_id=directory_id, id=binding_id)
     return None if row is None else acme_rows.binding_of(row)
 
 
@@ -132,12 +188,7 @@ def acme_orders(
 
 def count_pending_acme_orders(tx: Transaction, account_id: str, now: dt.datetime) -> int:
     """How many of the account's orders wait for an authorization and have not expired."""
-    query = (
-        sa.select(sa.func.count())
-        .select_from(schema.acme_order)
-        .where(_ORDER.account_id == account_id, _ORDER.expires_at > now, _IS_PENDING)
-    )
-    return int(tx.execute(query).scalar_one())
+    return int(_PENDING_ORDERS.first(tx, account_id=account_id, now=now).pending)
 
 
 def acme_stale_orders(tx: Transaction, older_than: dt.datetime, limit: int) -> list[Order]:

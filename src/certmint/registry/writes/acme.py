@@ -7,6 +7,7 @@ Orders, challenges and nonces are not audited: they come by the thousand, from s
 what they lead to (an account, an authorization, a certificate) is.
 """
 
+import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from enum import StrEnum
@@ -40,6 +41,7 @@ from certmint.registry.engine import Transaction
 from certmint.registry.rows import Row
 from certmint.registry.statements import add, count, insert_if_absent, log
 
+_DIRECTORY = schema.acme_directory.c
 _ACCOUNT = schema.acme_account.c
 _BINDING = schema.acme_binding.c
 _NONCE = schema.acme_nonce.c
@@ -66,6 +68,33 @@ def add_acme_account(tx: Transaction, account: Account, *, by: str, at: dt.datet
         binding=account.binding_id,
     )  # fmt: skip
     return True
+
+
+def set_acme_terms(
+    tx: Transaction, directory: Directory, terms: str, *, by: str, at: dt.datetime
+) -> None:
+    """Other terms of service, which every account has to agree to. Raises NotFound."""
+    changed = dataclasses.replace(directory, terms=terms)
+    of_id = (_DIRECTORY.tenant_id == directory.tenant_id, _DIRECTORY.id == directory.id)
+    update = sa.update(schema.acme_directory).where(*of_id)
+    if not count(tx, update.values(offer=acme_rows.offer_text(changed))):
+        raise _unknown("directory", directory.id)
+    log(
+        tx, "acme-directory.terms-changed", directory.tenant_id, directory.id,
+        by=by, at=at, terms=terms,
+    )  # fmt: skip
+
+
+def agree_acme_terms(
+    tx: Transaction, tenant_id: str, account_id: str, terms: str, *, by: str, at: dt.datetime
+) -> None:
+    """The account's holder agreed to these terms.
+
+    Raises WrongState `wrong-state`, NotFound `account-unknown`.
+    """
+    changed: dict[str, object] = {"agreed_terms": terms}
+    _set(tx, schema.acme_account, tenant_id, account_id, AccountState.VALID, changed)
+    log(tx, "acme-account.terms-agreed", tenant_id, account_id, by=by, at=at, terms=terms)
 
 
 def update_acme_contacts(
@@ -105,6 +134,22 @@ def move_acme_account(
     _set(tx, schema.acme_account, tenant_id, account_id, from_state, {"state": to_state.value})
     log(tx, f"acme-account.{event}", tenant_id, account_id, by=by, at=at)
     return to_state
+
+
+def close_acme_account(
+    tx: Transaction, tenant_id: str, account_id: str, error: str, at: dt.datetime
+) -> None:
+    """What an account that is gone had under way (RFC 8555 7.3.6): open orders, authorizations."""
+    of_account = {"tenant_id": tenant_id, "account_id": account_id}
+    given_up = after(AUTHORIZATION, AuthorizationState.PENDING, AuthorizationEvent.DEACTIVATED)
+    pending = sa.update(schema.acme_authorization).filter_by(
+        **of_account, state=AuthorizationState.PENDING.value
+    )
+    tx.execute(pending.values(state=given_up.value))
+    for state in (OrderState.PENDING, OrderState.READY):
+        failed = after(ORDER, state, OrderEvent.FAILED)
+        unfinished = sa.update(schema.acme_order).filter_by(**of_account, state=state.value)
+        tx.execute(unfinished.values(state=failed.value, error=error, moved_at=at))
 
 
 def change_acme_key(
@@ -199,6 +244,13 @@ def spend_acme_binding(
         raise Conflict("binding-spent", f"binding {binding_id!r} opened an account already")
 
 
+def note_acme_binding_attacked(
+    tx: Transaction, tenant_id: str, binding_id: str, attempts: int, *, by: str, at: dt.datetime
+) -> None:
+    """Somebody who does not have the binding's key tries to use it, again and again."""
+    log(tx, "acme-binding.attacked", tenant_id, binding_id, by=by, at=at, attempts=attempts)
+
+
 def rebind_acme_binding(
     tx: Transaction, tenant_id: str, binding_id: str, *, by: str, at: dt.datetime
 ) -> None:
@@ -237,13 +289,20 @@ def add_acme_order(tx: Transaction, order: Order, authorizations: Sequence[Autho
     authorization that is neither new nor the account's.
     """
     tx.execute(sa.insert(schema.acme_order), acme_rows.order_row(order))
+    add_acme_authorizations(tx, authorizations)
+    parts = acme_rows.order_authorization_rows(order)
+    if parts:
+        tx.execute(sa.insert(schema.acme_order_authorization), parts)
+
+
+def add_acme_authorizations(tx: Transaction, authorizations: Sequence[Authorization]) -> None:
+    """New authorizations with their challenges. Raises Conflict `already-exists`."""
     below = (
         (schema.acme_authorization, [acme_rows.authorization_row(new) for new in authorizations]),
         (
             schema.acme_challenge,
             [row for new in authorizations for row in acme_rows.challenge_rows(new)],
         ),
-        (schema.acme_order_authorization, acme_rows.order_authorization_rows(order)),
     )
     for table, rows in below:
         if rows:

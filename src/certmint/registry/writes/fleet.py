@@ -114,9 +114,13 @@ def move_device(
     *,
     by: str,
     at: dt.datetime,
+    reason: str = "",
 ) -> DeviceState:
-    """The device's new state. Raises WrongState `wrong-state`, NotFound `device-unknown`."""
-    if not move_devices(tx, tenant_id, [device_id], from_state, event, by=by, at=at):
+    """The device's new state. Raises WrongState `wrong-state`, NotFound `device-unknown`.
+
+    `reason` says why a device is suspended, as a code.
+    """
+    if not move_devices(tx, tenant_id, [device_id], from_state, event, by=by, at=at, reason=reason):
         if reads.device(tx, tenant_id, device_id) is None:
             raise NotFound("device-unknown", f"there is no device {device_id!r}")
         raise WrongState("wrong-state", f"device {device_id!r} is not {from_state} any more")
@@ -132,10 +136,11 @@ def move_devices(
     *,
     by: str,
     at: dt.datetime,
+    reason: str = "",
 ) -> int:
     """How many of the devices were in `from_state` and moved. Raises WrongState `wrong-state`."""
     to_state = after(DEVICE, from_state, event)
-    statement = sa.update(schema.device).values(state=to_state.value)
+    statement = sa.update(schema.device).values(state=to_state.value, suspended_for=reason or None)
     in_state = (_DEVICE.tenant_id == tenant_id, _DEVICE.state == from_state.value)
     moved = sum(
         count(tx, statement.where(*in_state, _DEVICE.id.in_(piece))) for piece in chunks(device_ids)

@@ -1,0 +1,105 @@
+"""newAuthz, authorizations and challenges (RFC 8555 7.4.1, 7.5)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from starlette.responses import Response
+
+from certmint.doors.acme import fields, views
+from certmint.doors.acme.problems import ACMEProblem
+from certmint.doors.acme.requests import Call
+from certmint.doors.acme.services import Services, Validators, json_response, link
+from certmint.enrolment.acme import authorizations, challenges
+from certmint.model.acme import (
+    Authorization,
+    AuthorizationState,
+    ChallengeState,
+    ChallengeType,
+)
+from certmint.registry import reads
+
+RETRY_S = "3"
+
+
+class Authorizations:
+    """Routes of authorizations and their challenges."""
+
+    def __init__(self, on: Services, validators: Validators) -> None:
+        self._on = on
+        self._validators = validators
+
+    def new(self, call: Call) -> Response:
+        """newAuthz: prove an identifier before any order."""
+        identifier, subdomains = fields.identifier(call.payload())
+        made, is_new = authorizations.new_authorization(
+            self._on.db, call.directory, call.signer, identifier, subdomains=subdomains,
+            now=call.now, random_bytes=self._on.random_bytes, limits=self._on.limits,
+        )  # fmt: skip
+        if is_new:
+            self.foresee(call, [made.id])
+        return self._view(call, self._found(call, made.id), 201 if is_new else 200)
+
+    def one(self, call: Call) -> Response:
+        """Read an authorization, or give it up (7.5.2)."""
+        found = self._found(call, call.params["authz"])
+        if call.signed.payload is not None:
+            if call.payload().get("status") != "deactivated":
+                raise ACMEProblem("malformed", "an authorization can only be deactivated")
+            found = challenges.deactivate(self._on.db, call.signer, found, call.now)
+        return self._view(call, found, 200)
+
+    def challenge(self, call: Call) -> Response:
+        """Read a challenge, or answer it (7.5.1)."""
+        account, challenge_id = call.signer, call.params["challenge"]
+        if call.signed.payload is not None:
+            call.payload()
+            if challenges.begin(self._on.db, account, challenge_id, call.now, self._on.limits):
+                self._validate(call, challenge_id)
+        with self._on.db.read() as tx:
+            found = reads.acme_challenge(tx, account.id, challenge_id)
+        if found is None:
+            raise ACMEProblem("malformed", "there is no such challenge", 404)
+        authorization, challenge = found
+        response = json_response(views.challenge(challenge, call.urls, call.place))
+        link(response, call.urls("authz", authorization.id), "up")
+        if challenge.state is ChallengeState.PROCESSING:
+            response.headers["Retry-After"] = RETRY_S
+        return response
+
+    def _validate(self, call: Call, challenge_id: str) -> None:
+        self._validators.look(
+            partial(
+                challenges.validate, self._on.db, call.signer, challenge_id, call.place,
+                self._on.network, self._on.clock(), self._on.limits,
+            )
+        )  # fmt: skip
+
+    def foresee(self, call: Call, ids: Sequence[str]) -> None:
+        """Look for persistent records at once, where the directory has that challenge."""
+        if ChallengeType.DNS_PERSIST_01 not in call.directory.challenges:
+            return
+        with self._on.db.read() as tx:
+            found = reads.acme_authorizations(tx, call.signer.id, ids)
+        pending = [e for e in found.values() if e.state is AuthorizationState.PENDING]
+        if pending:
+            self._validators.look(
+                partial(
+                    challenges.foresee, self._on.db, call.signer, pending, call.place,
+                    self._on.network, self._on.clock(),
+                )
+            )  # fmt: skip
+
+    def _found(self, call: Call, authorization_id: str) -> Authorization:
+        with self._on.db.read() as tx:
+            found = reads.acme_authorization(tx, call.signer.id, authorization_id)
+        if found is None:
+            raise ACMEProblem("malformed", "there is no such authorization", 404)
+        return found
+
+    def _view(self, call: Call, found: Authorization, status: int) -> Response:
+        location = {"Location": call.urls("authz", found.id)} if status == 201 else {}
+        shown = views.authorization(found, call.urls, call.place, call.now)
+        response = json_response(shown, status, location)
+        if found.state is AuthorizationState.PENDING:
+            response.headers["Retry-After"] = RETRY_S
+        return response

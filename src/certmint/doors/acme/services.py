@@ -1,0 +1,66 @@
+"""What the routes of the ACME door call into, and the shapes of answer that they share."""
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from certmint.enrolment.acme.accounts import Vault
+from certmint.enrolment.acme.challenges import Network
+from certmint.enrolment.acme.limits import GENEROUS, Limits
+from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.issue import Gate
+from certmint.enrolment.signing import SigningKeys
+from certmint.model.serial import RandomBytes
+from certmint.registry import fibres
+from certmint.registry.engine import Database
+
+VALIDATORS = 16
+QUICK_S = 1.5  # how long a request waits for its own validation before it says "processing"
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes call into. `base_url` is the configured https:// base of the server."""
+
+    db: Database
+    gate: Gate
+    keys: SigningKeys
+    nonces: Nonces
+    vault: Vault
+    network: Network
+    clock: Callable[[], dt.datetime]
+    random_bytes: RandomBytes
+    base_url: str
+    limits: Limits = GENEROUS
+
+
+class Validators:
+    """Threads that look at the network while clients wait, but not for long."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(VALIDATORS, thread_name_prefix="validator")
+
+    def look(self, work: Callable[[], None]) -> None:
+        """Begin the work, and come back when it is done or `QUICK_S` have passed."""
+        fibres.patiently(self._threads.submit(work), QUICK_S)
+
+    def close(self) -> None:
+        """End them; what they were at is looked at again by another node or later."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def json_response(
+    body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An ACME object."""
+    return Response(json.dumps(body), status, dict(headers or {}), media_type="application/json")
+
+
+def link(response: Response, url: str, relation: str) -> None:
+    """Say where something that belongs to the answer is (RFC 8288)."""
+    response.headers.append("Link", f'<{url}>;rel="{relation}"')

@@ -1,0 +1,95 @@
+"""What EST puts on the wire: base64 in one line, multipart for a key, and sentences for a refusal.
+
+One line, because some clients do not skip line breaks; RFC 8951 3.1 lets a server choose.
+"""
+
+import base64
+import datetime as dt
+import logging
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from certmint.doors.http import RETRY_AFTER_S, STATUS, problem_response
+from certmint.enrolment.delivery import Delivered
+from certmint.enrolment.renewal import Enrolled
+from certmint.model.cms import certificates_only
+from certmint.model.errors import CertmintError, Misconfigured, Unauthenticated, Unavailable
+
+CERTIFICATES = "application/pkcs7-mime; smime-type=certs-only"
+PLAIN_KEY = "application/pkcs8"
+SEALED_KEY = "application/pkcs7-mime; smime-type=server-generated-key"
+CODE = "Certmint-Code"
+WINDOW = "Certmint-Renewal-Window"
+_BOUNDARY = "certmint-server-generated-key"  # a hyphen is in no base64, so it ends nothing early
+
+log = logging.getLogger("certmint.est")
+
+
+def base64_body(data: bytes, media_type: str) -> Response:
+    """DER as EST carries it."""
+    return Response(base64.b64encode(data), media_type=media_type)
+
+
+def certificate(enrolled: Enrolled, now: dt.datetime) -> Response:
+    """The issued certificate alone (RFC 7030 4.2.3), and when to renew it."""
+    answer = base64_body(certificates_only([enrolled.certificate.der]), CERTIFICATES)
+    answer.headers.update(_renewal(enrolled, now))
+    return answer
+
+
+def key_and_certificate(delivered: Delivered, now: dt.datetime) -> Response:
+    """A multipart of the private key and its certificate (RFC 7030 4.4.2)."""
+    kind = SEALED_KEY if delivered.is_encrypted else PLAIN_KEY
+    parts = (
+        (kind, delivered.key),
+        (CERTIFICATES, certificates_only([delivered.enrolled.certificate.der])),
+    )
+    body = b"".join(
+        b"--%b\r\nContent-Type: %b\r\n\r\n%b\r\n"
+        % (_BOUNDARY.encode(), media_type.encode(), base64.b64encode(data))
+        for media_type, data in parts
+    )
+    return Response(
+        body + b"--%b--\r\n" % _BOUNDARY.encode(),
+        media_type=f"multipart/mixed; boundary={_BOUNDARY}",
+        headers={**_renewal(delivered.enrolled, now), "Cache-Control": "no-store"},
+    )
+
+
+def refusal(error: CertmintError, accept: str) -> Response:
+    """One of our errors on the wire; what only the operator can mend is logged, not told."""
+    status = STATUS[type(error)][0]
+    detail, headers = error.detail, {}
+    if isinstance(error, Misconfigured):
+        log.error("misconfigured: %s: %s", error.code, error.detail)
+        detail = "the operator of this server has to look at its log"
+    if isinstance(error, Unavailable):
+        log.warning("unavailable: %s: %s", error.code, error.detail)
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Basic realm="certmint", charset="UTF-8"'
+    return said(status, STATUS[type(error)][1], error.code, detail, accept, headers)
+
+
+def said(
+    status: int,
+    title: str,
+    code: str,
+    detail: str,
+    accept: str,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """One sentence as text/plain, or a problem document for who accepts JSON (RFC 9457)."""
+    told = {CODE: code, **(headers or {})}
+    if "json" in accept:
+        return problem_response(status, title, code, detail, told)
+    return Response(f"{detail}\n", status, told, media_type="text/plain")
+
+
+def _renewal(enrolled: Enrolled, now: dt.datetime) -> dict[str, str]:
+    """The suggested window as an ISO 8601 interval, and the seconds until it opens."""
+    start, end = enrolled.renewal.start, enrolled.renewal.end
+    interval = "/".join(each.strftime("%Y-%m-%dT%H:%M:%SZ") for each in (start, end))
+    seconds = max(0, int((start - now).total_seconds()))
+    return {WINDOW: interval, "Retry-After": str(seconds)}

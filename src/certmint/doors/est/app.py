@@ -1,0 +1,181 @@
+"""The EST door: one ASGI application below `/.well-known/est`, without a framework.
+
+Each operation is a few lines between decoded values and a use case. Passwords and key generation
+take tens of milliseconds, so they run in threads; everything else runs as the database likes it.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from certmint.doors.est import answers
+from certmint.doors.est.csrattrs import csr_attributes
+from certmint.doors.est.requests import read_csr, split_path, unbase64
+from certmint.doors.http import BodyLimit, Receive, Scope, Send, basic_login
+from certmint.enrolment import delivery, est
+from certmint.enrolment.delivery import Delivery
+from certmint.enrolment.est import Channel, Label, Login
+from certmint.enrolment.issue import Gate
+from certmint.model.cms import certificates_only
+from certmint.model.csr import parse_csr
+from certmint.model.errors import CertmintError, Forbidden, NotFound
+from certmint.registry.engine import Database
+
+CSR_TYPE = "application/pkcs10"
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the operations call into."""
+
+    db: Database
+    gate: Gate
+    clock: Callable[[], dt.datetime]
+    delivery: Delivery
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as it came; `peer` is the client's certificate in DER, proved by TLS."""
+
+    method: str
+    raw_path: bytes
+    accept: str
+    content_type: str
+    authorization: str
+    body: bytes
+    peer: bytes | None
+    is_tls: bool
+    channel: Channel
+
+    @property
+    def login(self) -> Login | None:
+        """Raises Unauthenticated `login-required` for anything but Basic."""
+        return Login(*basic_login(self.authorization)) if self.authorization else None
+
+
+Operation = Callable[[Call, Label | None], Response]
+
+
+class ESTDoor:
+    """`app` is the ASGI application."""
+
+    def __init__(self, services: Services) -> None:
+        self._on = services
+        self.app = BodyLimit(self._serve)
+        self._operations: dict[str, tuple[str, Operation]] = {
+            "cacerts": ("GET", self._ca_certificates),
+            "csrattrs": ("GET", self._csr_attributes),
+            "simpleenroll": ("POST", partial(self._enrol, is_renewal=False)),
+            "simplereenroll": ("POST", partial(self._enrol, is_renewal=True)),
+            "serverkeygen": ("POST", self._generate),
+            "fullcmc": ("POST", self._refuse_cmc),
+        }
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive()).get("body", b"")  # whole: BodyLimit has collected it
+        call = _call(scope, body)
+        work = partial(self._answer, call)
+        if call.authorization or call.raw_path.endswith(b"/serverkeygen"):
+            response = await run_in_threadpool(work)
+        else:
+            response = await self._on.db.run(work)
+        await response(scope, receive, send)
+
+    def _answer(self, call: Call) -> Response:
+        try:
+            label, name = split_path(call.raw_path)
+            if name not in self._operations:
+                raise NotFound("not-found", "there is no such EST operation")
+            method, operation = self._operations[name]
+            if call.method != method:
+                detail = f"{name} is asked for by {method}"
+                return answers.said(
+                    405, "The method is another one", "method-not-allowed", detail, call.accept,
+                    {"Allow": method},
+                )  # fmt: skip
+            if not call.is_tls:
+                raise Forbidden("tls-required", "EST is spoken over TLS only")
+            return operation(call, label)
+        except CertmintError as error:
+            return answers.refusal(error, call.accept)
+
+    def _ca_certificates(self, call: Call, label: Label | None) -> Response:
+        found = est.anchors(self._on.db, label, call.peer)
+        return answers.base64_body(certificates_only(found), answers.CERTIFICATES)
+
+    def _csr_attributes(self, call: Call, label: Label | None) -> Response:
+        expected = est.expectations(self._on.db, label, call.peer)
+        if expected is None:
+            return Response(status_code=204)
+        profile, names = expected
+        wish = csr_attributes(delivery.preferred_kind(profile), names)
+        return answers.base64_body(wish, "application/csrattrs")
+
+    def _enrol(self, call: Call, label: Label | None, *, is_renewal: bool) -> Response:
+        if not _is_csr(call):
+            return _unsupported(call, CSR_TYPE)
+        db, gate, now = self._on.db, self._on.gate, self._on.clock()
+        caller = est.admit(db, call.peer, call.login)
+        data = unbase64(call.body)
+        asked, csr = read_csr(data), parse_csr(data)
+        est.check_channel(asked, call.channel)
+        target = est.device_of(db, caller, label, asked)
+        if is_renewal:
+            enrolled = est.reenrol(db, gate, target, csr, asked, caller.asker(now), now)
+        else:
+            enrolled = est.enrol(db, gate, target, csr, caller.asker(now), now)
+        return answers.certificate(enrolled, now)
+
+    def _generate(self, call: Call, label: Label | None) -> Response:
+        if not _is_csr(call):
+            return _unsupported(call, CSR_TYPE)
+        now = self._on.clock()
+        caller = est.admit(self._on.db, call.peer, call.login)
+        asked = read_csr(unbase64(call.body))
+        est.check_channel(asked, call.channel)
+        target = est.device_of(self._on.db, caller, label, asked)
+        delivered = delivery.deliver_key(
+            self._on.db, self._on.gate, target, asked, call.channel, caller.asker(now),
+            self._on.delivery, now,
+        )  # fmt: skip
+        return answers.key_and_certificate(delivered, now)
+
+    def _refuse_cmc(self, call: Call, _: Label | None) -> Response:
+        """RFC 7030 4.3 is optional; 501 says that no retry will help."""
+        detail = "full CMC is not offered here: use simpleenroll or simplereenroll"
+        return answers.said(501, "Not offered", "fullcmc-not-offered", detail, call.accept)
+
+
+def _call(scope: Scope, body: bytes) -> Call:
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    tls = scope.get("state", {}).get("tls", {})
+    channel = Channel(
+        tls.get("version", ""), tls.get("unique"), is_forwarded=tls.get("is_forwarded", False)
+    )
+    return Call(
+        method=scope["method"],
+        raw_path=scope["raw_path"],
+        accept=headers.get(b"accept", ""),
+        content_type=headers.get(b"content-type", ""),
+        authorization=headers.get(b"authorization", ""),
+        body=body,
+        peer=tls.get("peer"),
+        is_tls=tls.get("on", False),
+        channel=channel,
+    )
+
+
+def _is_csr(call: Call) -> bool:
+    return call.content_type.partition(";")[0].strip().lower() == CSR_TYPE
+
+
+def _unsupported(call: Call, wanted: str) -> Response:
+    return answers.said(
+        415, "The content type is another one", "content-type",
+        f"the Content-Type is not {wanted}", call.accept,
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""A certificate's chains as ACME hands them out (RFC 8555 7.4.2): the default, and alternates.
+
+The default leaves the root out. Where the registry knows another certificate of a CA in the chain
+(the same key, certified by another parent: a cross certificate, or an old root under a new one),
+there is a chain by that way too. Each comes with its root as well, for clients that want it.
+"""
+
+from collections.abc import Mapping
+
+from certmint.enrolment.chains import pem
+from certmint.model.entities import Authority, Certificate
+from certmint.registry import reads
+from certmint.registry.engine import Transaction
+
+
+def chains(tx: Transaction, found: Certificate) -> list[str]:
+    """Every chain of a certificate in PEM, the default first."""
+    known = {each.id: each for each in reads.authorities(tx, found.tenant_id) if each.der}
+    ways = _ways(known, found.authority_id)
+    shown = [way[:-1] for way in ways] + ways
+    leaf = pem(found.der)
+    texts = [leaf + "".join(pem(link.der) for link in way) for way in shown]
+    return list(dict.fromkeys(texts))
+
+
+def _ways(known: Mapping[str, Authority], authority_id: str) -> list[list[Authority]]:
+    """Each way from an issuer to a root, by the issuer's own parents first."""
+    first = _upwards(known, authority_id)
+    ways = [first]
+    for place, link in enumerate(first):
+        for twin in known.values():
+            if twin.id != link.id and twin.key.key_id == link.key.key_id:
+                above = _upwards(known, twin.id)
+                if all(each.id != link.id for each in above):
+                    ways.append([*first[:place], *above])
+    return ways
+
+
+def _upwards(known: Mapping[str, Authority], authority_id: str) -> list[Authority]:
+    way: list[Authority] = []
+    here = known.get(authority_id)
+    while here is not None and len(way) <= len(known):
+        way.append(here)
+        here = known.get(here.parent_id) if here.parent_id else None
+    return way
