@@ -9,7 +9,7 @@ translated as everywhere. Lists in IN and statements made up at run time stay wi
 import functools
 import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -20,6 +20,7 @@ from certmint.registry import failures
 
 Values = Mapping[str, Any]
 _Convert = Callable[[Any], Any]
+CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
 DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
 
 
@@ -46,6 +47,10 @@ class Compiled:
         ready = self._for(tx)
         if isinstance(values, Mapping):
             return int(ready.execute(tx, values).rowcount)
+        if len(values) == 1:
+            return int(ready.execute(tx, values[0]).rowcount)
+        if not values:
+            return 0
         return int(ready.execute_many(tx, values).rowcount)
 
     def _for(self, tx: sa.Connection) -> "_InDialect":
@@ -54,6 +59,28 @@ class Compiled:
         if ready is None:
             ready = self._compiled[dialect.name] = _InDialect(self._statement, dialect)
         return ready
+
+
+class Among:
+    """Rows of `query` whose `column` is one of several values; a single one goes the short way.
+
+    `more` are the query's bind parameters.
+    """
+
+    def __init__(self, query: sa.Select[Any], column: sa.ColumnElement[Any]) -> None:
+        self._one = Compiled(query.where(column == sa.bindparam("value_among")))
+        self._query, self._column = query, column
+
+    def all(self, tx: sa.Connection, values: Iterable[object], **more: Any) -> list[Any]:
+        """The rows, in no order of their own for several values."""
+        wanted = list(values)
+        if len(wanted) == 1:
+            return self._one.all(tx, value_among=wanted[0], **more)
+        found: list[Any] = []
+        for start in range(0, len(wanted), CHUNK):
+            piece = self._query.where(self._column.in_(wanted[start : start + CHUNK]))
+            found += tx.execute(piece, more).all()
+        return found
 
 
 class _InDialect:

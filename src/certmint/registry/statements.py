@@ -15,11 +15,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from certmint.model.errors import CertmintError
 from certmint.registry import audit
-from certmint.registry.compiled import Compiled
+from certmint.registry.compiled import CHUNK, Compiled
 
 T = TypeVar("T")
-
-CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
 
 
 def insert_if_absent(

@@ -6,7 +6,6 @@ what serves the jobs of every tenant (stale orders and challenges) takes neither
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,10 +21,9 @@ from certmint.model.acme import (
 )
 from certmint.model.serial import Serial
 from certmint.registry import acme_rows, schema
-from certmint.registry.compiled import Compiled
+from certmint.registry.compiled import Among, Compiled
 from certmint.registry.engine import Transaction
 from certmint.registry.rows import Row
-from certmint.registry.statements import chunks
 
 _MANUFACTURER = schema.manufacturer.c
 _DIRECTORY = schema.acme_directory.c
@@ -62,6 +60,46 @@ _PENDING_ORDERS = Compiled(
         _ORDER.account_id == sa.bindparam("account_id"),
         _ORDER.expires_at > sa.bindparam("now"),
         _IS_PENDING,
+    )
+)
+
+_ORDER_BY_ID = Compiled(
+    sa.select(schema.acme_order).where(
+        _ORDER.account_id == sa.bindparam("account_id"), _ORDER.id == sa.bindparam("id")
+    )
+)
+_PARTS = Among(
+    sa.select(_PART.order_id, _PART.authorization_id).order_by(_PART.order_id, _PART.position),
+    _PART.order_id,
+)
+_ORDERS_OF_AUTHORIZATION = Compiled(
+    sa.select(schema.acme_order)
+    .join(schema.acme_order_authorization, _PART.order_id == _ORDER.id)
+    .where(_PART.authorization_id == sa.bindparam("authorization_id"))
+    .order_by(_ORDER.created_at, _ORDER.id)
+)
+_AUTHORIZATIONS = Among(
+    sa.select(schema.acme_authorization).where(
+        _AUTHORIZATION.account_id == sa.bindparam("account_id")
+    ),
+    _AUTHORIZATION.id,
+)
+_OF_ANY_ACCOUNT = Among(sa.select(schema.acme_authorization), _AUTHORIZATION.id)
+_REUSABLE = Among(
+    sa.select(schema.acme_authorization).where(
+        _AUTHORIZATION.account_id == sa.bindparam("account_id"),
+        _AUTHORIZATION.state == sa.bindparam("state"),
+        _AUTHORIZATION.expires_at > sa.bindparam("now"),
+    ),
+    _AUTHORIZATION.identifier,
+)
+_CHALLENGES = Among(
+    sa.select(schema.acme_challenge).order_by(_CHALLENGE.authorization_id, _CHALLENGE.position),
+    _CHALLENGE.authorization_id,
+)
+_CHALLENGE_BY_ID = Compiled(
+    sa.select(schema.acme_challenge).where(
+        _CHALLENGE.account_id == sa.bindparam("account_id"), _CHALLENGE.id == sa.bindparam("id")
     )
 )
 
@@ -152,10 +190,7 @@ def acme_bindings(
 
 def acme_order(tx: Transaction, account_id: str, order_id: str) -> Order | None:
     """An order of the account by its id."""
-    query = sa.select(schema.acme_order).where(
-        _ORDER.account_id == account_id, _ORDER.id == order_id
-    )
-    return next(iter(_orders(tx, query)), None)
+    return next(iter(_orders(tx, _ORDER_BY_ID.all(tx, account_id=account_id, id=order_id))), None)
 
 
 def acme_orders(
@@ -199,7 +234,7 @@ def acme_stale_orders(tx: Transaction, older_than: dt.datetime, limit: int) -> l
         .order_by(_ORDER.moved_at)
         .limit(limit)
     )
-    return _orders(tx, query)
+    return _orders(tx, tx.execute(query).all())
 
 
 def acme_order_of_serial(tx: Transaction, tenant_id: str, serial: Serial) -> Order | None:
@@ -209,18 +244,12 @@ def acme_order_of_serial(tx: Transaction, tenant_id: str, serial: Serial) -> Ord
         .where(_ORDER.tenant_id == tenant_id, _ORDER.serial == serial)
         .limit(1)
     )
-    return next(iter(_orders(tx, query)), None)
+    return next(iter(_orders(tx, tx.execute(query).all())), None)
 
 
 def acme_orders_of_authorization(tx: Transaction, authorization_id: str) -> list[Order]:
     """Every order that needs the authorization, oldest first; they are of one account."""
-    query = (
-        sa.select(schema.acme_order)
-        .join(schema.acme_order_authorization, _PART.order_id == _ORDER.id)
-        .where(_PART.authorization_id == authorization_id)
-        .order_by(_ORDER.created_at, _ORDER.id)
-    )
-    return _orders(tx, query)
+    return _orders(tx, _ORDERS_OF_AUTHORIZATION.all(tx, authorization_id=authorization_id))
 
 
 def acme_authorization(
@@ -234,12 +263,7 @@ def acme_authorizations(
     tx: Transaction, account_id: str, ids: Iterable[str]
 ) -> dict[str, Authorization]:
     """Those of the authorizations that the account has, by id, with their challenges."""
-    query = sa.select(schema.acme_authorization).where(_AUTHORIZATION.account_id == account_id)
-    found = [
-        row
-        for piece in chunks(ids)
-        for row in tx.execute(query.where(_AUTHORIZATION.id.in_(piece)))
-    ]
+    found = _AUTHORIZATIONS.all(tx, ids, account_id=account_id)
     return {each.id: each for each in _with_challenges(tx, found)}
 
 
@@ -267,10 +291,8 @@ def acme_challenge(
     tx: Transaction, account_id: str, challenge_id: str
 ) -> tuple[Authorization, Challenge] | None:
     """A challenge of the account by its id, and the authorization that it is for."""
-    query = sa.select(schema.acme_challenge).where(
-        _CHALLENGE.account_id == account_id, _CHALLENGE.id == challenge_id
-    )
-    return next(iter(_with_authorizations(tx, query)), None)
+    found = _CHALLENGE_BY_ID.all(tx, account_id=account_id, id=challenge_id)
+    return next(iter(_with_authorizations(tx, found)), None)
 
 
 def stale_acme_challenges(
@@ -283,7 +305,7 @@ def stale_acme_challenges(
         .order_by(_CHALLENGE.moved_at)
         .limit(limit)
     )
-    return _with_authorizations(tx, query)
+    return _with_authorizations(tx, tx.execute(query).all())
 
 
 def _account(tx: Transaction, *where: sa.ColumnElement[bool]) -> Account | None:
@@ -291,15 +313,10 @@ def _account(tx: Transaction, *where: sa.ColumnElement[bool]) -> Account | None:
     return None if row is None else acme_rows.account_of(row)
 
 
-def _orders(tx: Transaction, query: sa.Select[*tuple[Any, ...]]) -> list[Order]:
-    found = tx.execute(query).all()
+def _orders(tx: Transaction, found: Sequence[Row]) -> list[Order]:
     parts: dict[str, list[str]] = {row.id: [] for row in found}
-    of_orders = sa.select(_PART.order_id, _PART.authorization_id).order_by(
-        _PART.order_id, _PART.position
-    )
-    for piece in chunks(parts):
-        for order_id, authorization_id in tx.execute(of_orders.where(_PART.order_id.in_(piece))):
-            parts[order_id].append(authorization_id)
+    for order_id, authorization_id in _PARTS.all(tx, parts):
+        parts[order_id].append(authorization_id)
     return [acme_rows.order_of(row, parts[row.id]) for row in found]
 
 
@@ -311,15 +328,10 @@ def _reusable(
     now: dt.datetime,
 ) -> list[Authorization]:
     wanted = {(str(kind), value, is_wildcard) for kind, value, is_wildcard in identifiers}
-    query = sa.select(schema.acme_authorization).where(
-        _AUTHORIZATION.account_id == account_id,
-        _AUTHORIZATION.state == state.value,
-        _AUTHORIZATION.expires_at > now,
-    )
+    values = sorted({value for _, value, _ in wanted})
     found = [
         row
-        for piece in chunks(sorted({value for _, value, _ in wanted}))
-        for row in tx.execute(query.where(_AUTHORIZATION.identifier.in_(piece)))
+        for row in _REUSABLE.all(tx, values, account_id=account_id, state=state.value, now=now)
         if (row.identifier_type, row.identifier, bool(row.is_wildcard)) in wanted
     ]
     found.sort(key=lambda row: (row.expires_at, row.id))
@@ -328,24 +340,14 @@ def _reusable(
 
 def _with_challenges(tx: Transaction, found: Sequence[Row]) -> list[Authorization]:
     challenges: dict[str, list[Challenge]] = {row.id: [] for row in found}
-    query = sa.select(schema.acme_challenge).order_by(
-        _CHALLENGE.authorization_id, _CHALLENGE.position
-    )
-    for piece in chunks(challenges):
-        for row in tx.execute(query.where(_CHALLENGE.authorization_id.in_(piece))):
-            challenges[row.authorization_id].append(acme_rows.challenge_of(row))
+    for row in _CHALLENGES.all(tx, challenges):
+        challenges[row.authorization_id].append(acme_rows.challenge_of(row))
     return [acme_rows.authorization_of(row, challenges[row.id]) for row in found]
 
 
 def _with_authorizations(
-    tx: Transaction, query: sa.Select[*tuple[Any, ...]]
+    tx: Transaction, found: Sequence[Row]
 ) -> list[tuple[Authorization, Challenge]]:
-    found = tx.execute(query).all()
-    of_ids = sa.select(schema.acme_authorization)
-    parents = [
-        row
-        for piece in chunks({row.authorization_id for row in found})
-        for row in tx.execute(of_ids.where(_AUTHORIZATION.id.in_(piece)))
-    ]
+    parents = _OF_ANY_ACCOUNT.all(tx, {row.authorization_id for row in found})
     by_id = {each.id: each for each in _with_challenges(tx, parents)}
     return [(by_id[row.authorization_id], acme_rows.challenge_of(row)) for row in found]

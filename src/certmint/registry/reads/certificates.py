@@ -9,7 +9,7 @@ from certmint.model.entities import Certificate, KeyRecord, RevocationReason
 from certmint.model.profile import Purpose
 from certmint.model.serial import Serial
 from certmint.registry import rows, schema
-from certmint.registry.compiled import Compiled
+from certmint.registry.compiled import Among, Compiled
 from certmint.registry.engine import Transaction
 from certmint.registry.statements import chunks
 
@@ -22,9 +22,7 @@ _OF_ITS_INTENT = sa.and_(
 )
 _WAS_SIGNED = sa.func.length(_CERTIFICATE.der) > 0  # an abandoned intent has no bytes
 
-_ONE_KEY = Compiled(
-    sa.select(schema.public_key).where(_KEY.fingerprint == sa.bindparam("fingerprint"))
-)
+_KEYS = Among(sa.select(schema.public_key), _KEY.fingerprint)
 _BY_AUTHORITY = Compiled(
     sa.select(schema.certificate).where(
         _CERTIFICATE.authority_id == sa.bindparam("authority_id"),
@@ -67,15 +65,8 @@ _LATEST = Compiled(
 
 def key_records(tx: Transaction, fingerprints: Iterable[str]) -> dict[str, KeyRecord]:
     """What is known of those public keys, fleet-wide: of every tenant, never shown to one."""
-    wanted = list(fingerprints)
-    if len(wanted) == 1:
-        only = _ONE_KEY.first(tx, fingerprint=wanted[0])
-        return {} if only is None else {wanted[0]: rows.key_record_of(only)}
-    return {
-        row.fingerprint: rows.key_record_of(row)
-        for piece in chunks(wanted)
-        for row in tx.execute(sa.select(schema.public_key).where(_KEY.fingerprint.in_(piece)))
-    }
+    found = _KEYS.all(tx, fingerprints)
+    return {row.fingerprint: rows.key_record_of(row) for row in found}
 
 
 def orphan_intents(

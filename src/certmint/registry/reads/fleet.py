@@ -7,9 +7,8 @@ import sqlalchemy as sa
 from certmint.model.entities import Batch, Device, Owner, Product
 from certmint.model.states import DeviceState
 from certmint.registry import rows, schema
-from certmint.registry.compiled import Compiled
+from certmint.registry.compiled import Among, Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.statements import chunks
 
 _PRODUCT = schema.product.c
 _DEVICE = schema.device.c
@@ -20,6 +19,9 @@ _PRODUCT_BY_ID = Compiled(
     sa.select(schema.product).where(
         _PRODUCT.tenant_id == sa.bindparam("tenant_id"), _PRODUCT.id == sa.bindparam("id")
     )
+)
+_DEVICES = Among(
+    sa.select(schema.device).where(_DEVICE.tenant_id == sa.bindparam("tenant_id")), _DEVICE.id
 )
 _DEVICE_BY_ID = Compiled(
     sa.select(schema.device).where(
@@ -86,16 +88,7 @@ def devices(
 
 def devices_by_id(tx: Transaction, tenant_id: str, ids: Iterable[str]) -> dict[str, Device]:
     """Those of the devices that exist, by id."""
-    wanted = list(ids)
-    if len(wanted) <= 1:
-        held = (device(tx, tenant_id, each) for each in wanted)
-        return {each.id: each for each in held if each is not None}
-    query = sa.select(schema.device).where(_DEVICE.tenant_id == tenant_id)
-    return {
-        row.id: rows.device_of(row)
-        for piece in chunks(wanted)
-        for row in tx.execute(query.where(_DEVICE.id.in_(piece)))
-    }
+    return {row.id: rows.device_of(row) for row in _DEVICES.all(tx, ids, tenant_id=tenant_id)}
 
 
 def batch_devices(

@@ -9,6 +9,7 @@ what they lead to (an account, an authorization, a certificate) is.
 
 import dataclasses
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -37,6 +38,7 @@ from certmint.model.errors import Conflict, NotFound, WrongState
 from certmint.model.serial import Serial
 from certmint.model.states import after
 from certmint.registry import acme_rows, documents, schema
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
 from certmint.registry.rows import Row
 from certmint.registry.statements import add, count, insert_if_absent, log
@@ -45,6 +47,11 @@ _DIRECTORY = schema.acme_directory.c
 _ACCOUNT = schema.acme_account.c
 _BINDING = schema.acme_binding.c
 _NONCE = schema.acme_nonce.c
+
+_ADD_ORDER = Compiled(sa.insert(schema.acme_order))
+_ADD_PART = Compiled(sa.insert(schema.acme_order_authorization))
+_ADD_AUTHORIZATION = Compiled(sa.insert(schema.acme_authorization))
+_ADD_CHALLENGE = Compiled(sa.insert(schema.acme_challenge))
 
 
 def add_acme_directory(tx: Transaction, directory: Directory, *, by: str, at: dt.datetime) -> None:
@@ -288,25 +295,16 @@ def add_acme_order(tx: Transaction, order: Order, authorizations: Sequence[Autho
     Raises Conflict `already-exists` for an id that is taken, NotFound `reference-unknown` for an
     authorization that is neither new nor the account's.
     """
-    tx.execute(sa.insert(schema.acme_order), acme_rows.order_row(order))
+    _ADD_ORDER.run(tx, acme_rows.order_row(order))
     add_acme_authorizations(tx, authorizations)
-    parts = acme_rows.order_authorization_rows(order)
-    if parts:
-        tx.execute(sa.insert(schema.acme_order_authorization), parts)
+    _ADD_PART.run(tx, acme_rows.order_authorization_rows(order))
 
 
 def add_acme_authorizations(tx: Transaction, authorizations: Sequence[Authorization]) -> None:
     """New authorizations with their challenges. Raises Conflict `already-exists`."""
-    below = (
-        (schema.acme_authorization, [acme_rows.authorization_row(new) for new in authorizations]),
-        (
-            schema.acme_challenge,
-            [row for new in authorizations for row in acme_rows.challenge_rows(new)],
-        ),
-    )
-    for table, rows in below:
-        if rows:
-            tx.execute(sa.insert(table), rows)
+    _ADD_AUTHORIZATION.run(tx, [acme_rows.authorization_row(new) for new in authorizations])
+    challenges = [row for new in authorizations for row in acme_rows.challenge_rows(new)]
+    _ADD_CHALLENGE.run(tx, challenges)
 
 
 def move_acme_order(
@@ -414,14 +412,30 @@ def _set(
     values: dict[str, object],
 ) -> None:
     """One compare-and-set: the values, if the row is still in that state."""
-    of_id = (table.c.tenant_id == tenant_id, table.c.id == row_id)
-    update = sa.update(table).where(*of_id, table.c.state == from_state.value).values(values)
-    if count(tx, update):
+    given = {"of_tenant": tenant_id, "of_id": row_id, "from_state": from_state.value} | {
+        f"new_{name}": value for name, value in values.items()
+    }
+    if _compare_and_set(table, tuple(values)).run(tx, given):
         return
+    of_id = (table.c.tenant_id == tenant_id, table.c.id == row_id)
     noun = table.name.removeprefix("acme_")
     if tx.execute(sa.select(table.c.id).where(*of_id)).one_or_none() is None:
         raise _unknown(noun, row_id)
     raise WrongState("wrong-state", f"{noun} {row_id!r} is not {from_state} any more")
+
+
+@functools.cache
+def _compare_and_set(table: sa.Table, columns: tuple[str, ...]) -> Compiled:
+    new = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in columns}
+    return Compiled(
+        sa.update(table)
+        .where(
+            table.c.tenant_id == sa.bindparam("of_tenant"),
+            table.c.id == sa.bindparam("of_id"),
+            table.c.state == sa.bindparam("from_state"),
+        )
+        .values(new)
+    )
 
 
 def _unknown(noun: str, row_id: str) -> NotFound:
