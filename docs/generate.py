@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from certmint.model.acme import ACCOUNT, AUTHORIZATION, CHALLENGE, ORDER
-from certmint.model.states import AUTHORITY, BATCH, DEVICE
+from certmint.model.states import AUTHORITY, BATCH, DEVICE, OWNERSHIP
 from certmint.policy.rules import RULES
 
 HERE = Path(__file__).parent
@@ -37,6 +37,7 @@ def pages() -> dict[Path, str]:
         HERE / "states" / f"{name}.md": state_page(title, table)
         for name, title, table in (
             ("device", "Device", DEVICE),
+            ("ownership", "Ownership of a device", OWNERSHIP),
             ("batch", "Batch", BATCH),
             ("authority", "Authority", AUTHORITY),
             ("acme-account", "ACME account", ACCOUNT),

@@ -22,8 +22,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certmint.model.cms import envelop
+from certmint.model.cms import certificates_only, envelop
 from certmint_agent.config import Config
+from certmint_agent.credential import names_in
 from certmint_agent.renewal import Agent
 from certmint_agent.store import Store
 
@@ -97,6 +98,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.fault():
             return
+        if self.path == "/base/.well-known/est/cacerts":
+            self.answer(200, base64.b64encode(self.server.world.authorities()))
+            return
         peer = self.peer()
         if self.path != "/base/api/v1/device" or peer is None:
             self.problem(401, "certificate-required", "present the identity certificate")
@@ -117,11 +121,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         world = self.server.world
-        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_est = "/.well-known/est/" in self.path
+        content = x509.load_der_x509_csr(base64.b64decode(body)) if is_est else json.loads(body)
         world.requests.append((self.path, content, self.headers.get("Authorization")))
         if self.fault():
             return
-        if self.path == "/base/api/v1/device/keys" and self.peer():
+        if is_est:
+            self.enrol(content)
+        elif self.path == "/base/api/v1/device/keys" and self.peer():
             self.answer(201, world.deliver(content["kind"], self.peer()))
         elif self.path == "/base/api/v1/device/certificates" and self.peer():
             self.answer(201, world.certify(content["csr"]))
@@ -133,6 +141,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.problem(401, "login-wrong", "the owner's login is wrong")
         else:
             self.problem(404, "not-found", "no such page")
+
+    def enrol(self, csr: x509.CertificateSigningRequest):
+        """EST (RFC 7030): who shows an identity, or logs in, gets a certificate."""
+        wanted = "Basic " + base64.b64encode(b"acme/jo:correct horse").decode()
+        if self.peer() is None and self.headers.get("Authorization") != wanted:
+            self.problem(401, "login-required", "show the identity")
+            return
+        issued = self.server.world.certify(csr.public_bytes(PEM).decode())
+        leaf = x509.load_pem_x509_certificate(issued["certificate"].encode())
+        der = certificates_only([leaf.public_bytes(serialization.Encoding.DER)])
+        window = "{start}/{end}".format(**issued["renewal"]).replace("+00:00", "Z")
+        self.answer(200, base64.b64encode(der), [("Certmint-Renewal-Window", window)])
 
     def peer(self) -> bytes | None:
         return self.connection.getpeercert(binary_form=True)
@@ -199,10 +219,14 @@ class World:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         assert csr.is_signature_valid
         if csr_pem not in self.by_csr:
-            names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            self.by_csr[csr_pem] = self.issue(csr.public_key(), [str(n.value) for n in names])
+            self.by_csr[csr_pem] = self.issue(csr.public_key(), names_in(csr) or self.names)
         self.newest = self.by_csr[csr_pem]
         return self.newest
+
+    def authorities(self) -> bytes:
+        """What cacerts shows: the root too, and not in order."""
+        shown = (self.root.certificate, self.issuing.certificate)
+        return certificates_only(c.public_bytes(serialization.Encoding.DER) for c in shown)
 
     def issue(self, public, names) -> dict:
         start = self.now().replace(microsecond=0) - dt.timedelta(hours=1)

@@ -8,8 +8,6 @@ from typing import Any
 
 from acme_client import Client
 from backstage import BY, ACMEHouse
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from certmint.doors.acme.app import ACMEDoor
 from certmint.enrolment.acme.directories import Offer, add_directory
@@ -40,8 +38,4 @@ def meta(acme: ACMEHouse, directory: Directory) -> dict[str, Any]:
 def limited(acme: ACMEHouse, **limits: Any) -> Iterator[ACMEHouse]:
     """The same house behind a door with these limits."""
     door = ACMEDoor(dataclasses.replace(acme.door._on, limits=Limits(**limits)))
-    app = Starlette(routes=[Mount("/acme", door.app)])
-    try:
-        yield dataclasses.replace(acme, app=app, door=door)
-    finally:
-        door.close()
+    yield dataclasses.replace(acme, app=door, door=door)

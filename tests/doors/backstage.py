@@ -15,11 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hostile import Names, says, serving
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from certmint.app import config
-from certmint.app.wiring import Installation, derived_key, open_installation, utc_now, vault
+from certmint.app.wiring import SECRETS, Installation, derived_key, open_installation, utc_now, vault
 from certmint.doors.acme.app import ACMEDoor
 from certmint.doors.acme.app import Services as ACMEServices
 from certmint.doors.acme.problems import TYPES
@@ -98,7 +96,10 @@ def build(folder: Path) -> House:
             )  # fmt: skip
     devices.add_owner(here.db, maker, "jo", PASSWORD, by=BY, now=utc_now(), random_bytes=os.urandom)
     devices.claim(here.db, maker, "R2", "jo", by=BY, now=utc_now())
-    services = Services(here.db, here.gate, here.keys, here.clock, here.random_bytes)
+    services = Services(
+        here.db, here.gate, here.keys, here.clock, here.random_bytes,
+        derived_key(here.config, SECRETS),
+    )  # fmt: skip
     return House(
         here,
         maker,
@@ -290,8 +291,4 @@ def acme_house(house: House) -> Iterator[ACMEHouse]:
                 base_url=BASE,
             )
         )
-        app = Starlette(routes=[Mount("/acme", door.app)])
-        try:
-            yield ACMEHouse(house, app, door, names, page, clock)
-        finally:
-            door.close()
+        yield ACMEHouse(house, door, door, names, page, clock)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.name import _ASN1Type
 
 from certmint.app.servercert import document_signer, ensure
-from certmint.app.wiring import derived_key, utc_now
+from certmint.app.wiring import SECRETS, derived_key, utc_now
 from certmint.doors.est.app import ESTDoor, Services
 from certmint.enrolment.delivery import Delivery, transport_key
 from certmint.model.profile import Profile
@@ -78,7 +78,10 @@ def open_est(house: House) -> ESTHouse:
     ensure(here)
     secret = derived_key(here.config, "transport keys")
     delivery = Delivery(lambda: document_signer(here), secret, os.urandom)
-    return ESTHouse(house, ESTDoor(Services(here.db, here.gate, here.clock, delivery)).app)
+    services = Services(
+        here.db, here.gate, here.clock, delivery, derived_key(here.config, SECRETS)
+    )
+    return ESTHouse(house, ESTDoor(services).app)
 
 
 def csr(

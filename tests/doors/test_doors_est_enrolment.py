@@ -271,7 +271,7 @@ def test_a_renewal_may_keep_its_key(est: ESTHouse) -> None:
 
 
 def test_a_service_certificate_renews_itself_once(est: ESTHouse) -> None:
-    """Shown by the device (or forwarded for it) it is evidence, until it has a successor."""
+    """Shown by the device (or forwarded for it) it is evidence; with a successor, a clone's."""
     peer = est.house.service("R6").public_bytes(serialization.Encoding.DER)
     request = csr(names=("r6.router.lan",))
 
@@ -279,7 +279,7 @@ def test_a_service_certificate_renews_itself_once(est: ESTHouse) -> None:
     again = est.post("simplereenroll", csr(names=("r6.router.lan",)), peer=peer)
 
     assert names_of(certificates(first)[0]) == ["r6.router.lan"]
-    assert (again.status, again.headers["certmint-code"]) == (403, "evidence-superseded")
+    assert (again.status, again.headers["certmint-code"]) == (403, "device-cloned")
 
 
 def test_a_renewal_changes_no_names(est: ESTHouse) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -93,6 +95,26 @@ def house(
     db = open_database(sqlite_url)
     yield House(db, keys, sqlite_house, tmp_path)
     db.close()
+
+
+@pytest.fixture
+def fresh_house(
+    sqlite_house: Path, keys: SigningKeys, tmp_path: Path
+) -> Callable[..., AbstractContextManager[Any]]:
+    """As many houses as a test wants, one after the other, each made into what it says."""
+    numbers = itertools.count()
+
+    @contextmanager
+    def build(make: Callable[[House], Any]) -> Iterator[Any]:
+        path = tmp_path / f"house-{next(numbers)}.db"
+        shutil.copy(sqlite_house / "registry.db", path)
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        db = open_database(f"sqlite:{path}")
+        yield make(House(db, keys, sqlite_house, folder))
+        db.close()
+
+    return build
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

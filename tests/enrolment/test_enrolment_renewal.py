@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certmint.enrolment import devices, domains, revocation
-from certmint.enrolment.devices import claim, identify, login
+from certmint.enrolment.devices import claim, identify
 from certmint.enrolment.issue import Step
+from certmint.enrolment.logins import login
 from certmint.enrolment.renewal import Asker, deliver_key
 from certmint.model import der
 from certmint.model.entities import Owner, RevocationReason, ValidationMethod
@@ -181,17 +182,22 @@ def test_another_device_s_certificate(house: House) -> None:
 @pytest.mark.parametrize(
     ("late", "code"), [(SERVICE.grace - DAY, None), (SERVICE.grace + DAY, "evidence-expired")]
 )
-def test_an_expired_service_certificate(house: House, late: dt.timedelta, code: str | None) -> None:
-    """A router from the shelf renews with what it has, for as long as the profile's grace."""
-    asker = house.asker("R1", Purpose.SERVICE)
-    house.assert_name("r1.lan")
+def test_an_expired_service_certificate(
+    house: House, owner: Owner, late: dt.timedelta, code: str | None
+) -> None:
+    """With the owner's login it renews a router from the shelf, for as long as the grace lasts."""
+    expired = house.asker("R1", Purpose.SERVICE)
     service = house.view("R1").service
     assert service is not None
     refresh_domain(house, service.not_after + late)
+    both = Asker(
+        expired.requester, (*expired.evidence, *by_owner(house, "grace", PASSWORD).evidence)
+    )
     if code is None:
-        house.renew("R1", csr(), asker)
+        assert refused(lambda: house.renew("R1", csr(), expired)) == "evidence-not-enough"
+        house.renew("R1", csr(), both)
     else:
-        assert refused(lambda: house.renew("R1", csr(), asker)) == code
+        assert refused(lambda: house.renew("R1", csr(), both)) == code
 
 
 def refresh_domain(house: House, until: dt.datetime) -> None:
@@ -207,12 +213,21 @@ def refresh_domain(house: House, until: dt.datetime) -> None:
     )
 
 
+def test_a_lost_answer_to_a_service_certificate(house: House) -> None:
+    """The certificate was replaced, but the device never saw it: the same key asks again."""
+    asker, request = house.asker("R1", Purpose.SERVICE), csr()
+    first = house.renew("R1", request, asker).certificate
+    house.clock.now += HOUR / 2
+    assert house.renew("R1", request, asker).certificate.serial == first.serial
+
+
 def test_a_superseded_service_certificate(house: House) -> None:
-    """A certificate that was replaced does not renew a second time."""
+    """A certificate that was replaced renews nothing, and with another key it is a clone's."""
     asker = house.asker("R1", Purpose.SERVICE)
     house.renew("R1", csr(), asker)
     house.clock.now += 2 * HOUR
-    assert refused(lambda: house.renew("R1", csr(), asker)) == "evidence-superseded"
+    assert refused(lambda: house.renew("R1", csr(), asker)) == "device-cloned"
+    assert house.view("R1").device.suspended_for == "cloned"
 
 
 @pytest.fixture
@@ -227,7 +242,7 @@ def owner(house: House) -> Owner:
 
 
 def by_owner(house: House, username: str, password: str) -> Asker:
-    known = login(house.db, "example", username, password)
+    known = login(house.db, "example", username, password, "192.0.2.7", house.clock())
     requester = Requester(RequesterKind.OWNER, known.id)
     return Asker(requester, (OwnerLogin(known.id, house.clock.now),))
 
@@ -251,7 +266,7 @@ def test_the_owner_s_login(house: House, owner: Owner) -> None:
 def test_a_wrong_login(house: House, owner: Owner, slug: str, username: str, password: str) -> None:
     """It says the same, whatever of it was wrong."""
     with pytest.raises(Unauthenticated) as refusal:
-        login(house.db, slug, username, password)
+        login(house.db, slug, username, password, "192.0.2.7", house.clock())
     assert (refusal.value.code, str(refusal.value)) == (
         "login-failed",
         "the user name or the password is wrong",

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certmint.model import evidence as ev
+from certmint.model.acceptance import parse_acceptance
 from certmint.model.constraints import NameConstraints, technically_constrained
 from certmint.model.csr import CSR, parse_csr
 from certmint.model.entities import (
@@ -22,8 +23,10 @@ from certmint.model.entities import (
     Product,
     Revocation,
     RevocationReason,
+    Sighting,
     ValidationMethod,
 )
+from certmint.model.hardware import PermanentIdentifier
 from certmint.model.keys import KeyKind, KeyOrigin, PublicKey, public_key_of
 from certmint.model.names import parse_name
 from certmint.model.profile import (
@@ -51,10 +54,12 @@ from certmint.model.subject import DistinguishedName
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
-SERIAL, OLD = Serial("01" * 20), Serial("02" * 20)
+MINUTE = dt.timedelta(minutes=1)
+SERIAL, OLD, NEXT = Serial("01" * 20), Serial("02" * 20), Serial("03" * 20)
 MAKER = DistinguishedName.of(C="US", O="Example Router Inc")
 _PRIVATE = ec.generate_private_key(ec.SECP256R1())
 KEY = public_key_of(_PRIVATE)
+SN1 = PermanentIdentifier("SN1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +217,19 @@ def renewal() -> Case:
     return Case(request, facts)
 
 
+def lost_answer() -> Case:
+    """A device shows the service certificate that it had, and asks again for its successor."""
+    case = renewal()
+    successor = dataclasses.replace(OLD_SERVICE, serial=NEXT, key_fingerprint=KEY.fingerprint)
+    old = dataclasses.replace(OLD_SERVICE, successor=NEXT)
+    return Case(
+        dataclasses.replace(
+            case.request, evidence=(ev.HoldsCertificate("ca", OLD, NOW),), replaces=NEXT
+        ),
+        dataclasses.replace(case.facts, presented=old, replaced=successor, newest=successor),
+    )
+
+
 def owner() -> Case:
     """The owner asks, with the login at the maker."""
     case = renewal()
@@ -341,7 +359,7 @@ def root() -> Case:
 SCENARIOS: dict[str, Callable[[], Case]] = {
     each.__name__: each
     for each in (
-        renewal, owner, attested, operator, controls, factory, public, subordinate, issuing, root,
+        renewal, lost_answer, owner, attested, operator, controls, factory, public, subordinate, issuing, root,
     )
 }  # fmt: skip
 
@@ -366,6 +384,11 @@ def _thing(name: str, **fields: Any) -> Callable[[Case], Case]:
     )
 
 
+def _naming(*hardware: str) -> CSR:
+    found = tuple(map(PermanentIdentifier.parse, hardware))
+    return dataclasses.replace(csr(), hardware=found)
+
+
 def _rsa_shaped(kind: str) -> PublicKey:
     return PublicKey(KeyKind(kind), KEY.spki)
 
@@ -378,6 +401,8 @@ def _profile(**fields: Any) -> Callable[[Case], Case]:
 CHANGES: dict[str, Callable[[Any], Callable[[Case], Case]]] = {
     "now": lambda v: lambda case: dataclasses.replace(case, now=v),
     "names": lambda v: _request(names=tuple(map(parse_name, v))),
+    "hardware": lambda v: _request(hardware=tuple(map(PermanentIdentifier.parse, v))),
+    "csr_hardware": lambda v: _request(key=_naming(*v)),
     "subject": lambda v: _request(subject=DistinguishedName.parse(v) if v else DistinguishedName()),
     "lifetime_days": lambda v: _request(lifetime=dt.timedelta(days=v)),
     "lifetime_seconds": lambda v: _request(lifetime=dt.timedelta(seconds=v)),
@@ -432,6 +457,17 @@ CHANGES: dict[str, Callable[[Any], Callable[[Case], Case]]] = {
     "product.shared": lambda v: _thing("product", shared_names=(parse_name(v),)),
     "batch.state": lambda v: _thing("batch", state=BatchState(v)),
     "batch.manifest": lambda v: _thing("batch", manifest_hash=v),
+    "product.accepts": lambda v: _thing("product", accepts=parse_acceptance(v)),
+    "product.grace_days": lambda v: _thing("product", grace=v * DAY),
+    "source": lambda v: _request(source=v),
+    "seen": lambda v: _facts(sighting=Sighting("dev", v[0], v[1], NOW - v[2] * MINUTE)),
+    "newest": lambda v: _facts(newest=dataclasses.replace(OLD_SERVICE, key_fingerprint=v)),
+    "newest.not_before": lambda v: _thing("newest", not_before=v),
+    "newest.not_after": lambda v: _thing("newest", not_after=v),
+    "newest.key": lambda v: _thing("newest", key_fingerprint=v),
+    "newest.revoked": lambda v: _thing(
+        "newest", revocation=Revocation(v, RevocationReason.UNSPECIFIED)
+    ),
     "presented": lambda _: _facts(presented=None),
     "presented.device": lambda v: _thing("presented", device_id=v),
     "presented.purpose": lambda v: _thing("presented", purpose=Purpose(v)),
@@ -454,8 +490,13 @@ CHANGES: dict[str, Callable[[Any], Callable[[Case], Case]]] = {
 
 _PIECES: dict[str, ev.Evidence] = {
     "identity": ev.HoldsCertificate("identity-ca", SERIAL, NOW),
+    "secret": ev.EnrolmentSecret("R1", "", NOW),
+    "secret-of-other-device": ev.EnrolmentSecret("R2", "", NOW),
+    "secret-spent": ev.EnrolmentSecret("R1", NEXT, NOW),
     "owner": ev.OwnerLogin("own", NOW),
     "attestation": ev.Attestation("tpm", KEY.fingerprint, "R1", "00" * 32, NOW),
+    "attestation-of-sn1": ev.Attestation("tpm", KEY.fingerprint, "R1", "00" * 32, NOW, (SN1,)),
+    "attestation-of-sn1-alone": ev.Attestation("tpm", KEY.fingerprint, "", "00" * 32, NOW, (SN1,)),
     "attestation-of-other-key": ev.Attestation("tpm", "ab" * 32, "R1", "00" * 32, NOW),
     "attestation-of-other-device": ev.Attestation("tpm", KEY.fingerprint, "R2", "00" * 32, NOW),
     "grant": ev.OperatorGrant("op", NOW),

@@ -212,7 +212,7 @@ def test_waiting_patiently_ends_with_the_time(sqlite_db: Database) -> None:
     let_go = threading.Event()
 
     def work(pool: concurrent.futures.ThreadPoolExecutor) -> tuple[bool, bool]:
-        looking = pool.submit(let_go.wait, 10)
+        looking = fibres.begin(pool, lambda: fibres.aside(pool, lambda: let_go.wait(10)))
         fibres.patiently(looking, 0.02)
         before = looking.done()
         let_go.set()

@@ -31,7 +31,12 @@ BY = "console:lab"
 ISSUER_ROOT_FILE = "lab-root.pem"
 EXTENDED = "extended"  # a second directory, with what only some clients understand
 EVERYTHING = Offer(
-    challenges=(*DEFAULT_CHALLENGES, ChallengeType.DNS_ACCOUNT_01, ChallengeType.DNS_PERSIST_01),
+    challenges=(
+        *DEFAULT_CHALLENGES,
+        ChallengeType.DNS_ACCOUNT_01,
+        ChallengeType.DNS_PERSIST_01,
+        ChallengeType.DEVICE_ATTEST_01,
+    ),
     allows_subdomains=True,
     auto_renewal=RenewalTerms(MIN_AUTO_RENEWAL, dt.timedelta(days=30), allows_get=True),
 )

@@ -11,14 +11,12 @@ from collections.abc import Iterator
 
 import uvicorn
 import uvloop
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
-from certmint.app.wiring import Installation, acme_door, est_door
-from certmint.doors.http import ForwardedCertificate
+from certmint.app.wiring import SECRETS, Installation, acme_door, derived_key, est_door
+from certmint.doors.http import App, Doorman, ForwardedCertificate
 from certmint.doors.rest.app import Services, rest_app
 from certmint.doors.status.routes import status_app
 from certmint.model.errors import Misconfigured
@@ -38,16 +36,14 @@ def serve(installation: Installation, version: str) -> None:
     tls = ReloadingContext(resolve(settings.certificate), resolve(settings.key), anchors)
     services = Services(
         installation.db, installation.gate, installation.keys, installation.clock,
-        installation.random_bytes,
+        installation.random_bytes, derived_key(installation.config, SECRETS),
     )  # fmt: skip
     door = acme_door(installation)
     est = est_door(installation, lambda: servercert.document_signer(installation))
-    routes = [
-        Mount("/acme", door.app),
-        Mount("/.well-known/est", est.app),
-        Mount("/", rest_app(services, version)),
-    ]
-    app = ForwardedCertificate(Starlette(routes=routes), settings.trusted_proxies)
+    doors: dict[str, App] = {"/acme/": door, "/.well-known/est/": est.app}
+    app = ForwardedCertificate(
+        Doorman(doors, rest_app(services, version)), settings.trusted_proxies
+    )
     secure = bind(settings.https)
     plain = bind(settings.http)
     servers = [
@@ -64,7 +60,6 @@ def serve(installation: Installation, version: str) -> None:
             runner.run(_run(servers))
     finally:
         jobs.stop()
-        door.close()
         log.info("stopped")
 
 

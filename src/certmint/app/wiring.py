@@ -29,6 +29,7 @@ from certmint.validation.dns import Nameserver, NetworkResolver
 from certmint.validation.reach import PrivateNetwork, Reach
 
 Clock = Callable[[], dt.datetime]
+SECRETS = "label secrets"  # the purpose of the key under which labels and nonces are known
 
 
 def utc_now() -> dt.datetime:
@@ -169,5 +170,6 @@ def est_door(here: Installation, signer: Callable[[], Signer]) -> ESTDoor:
             gate=here.gate,
             clock=here.clock,
             delivery=Delivery(signer, secret, here.random_bytes),
+            secret_key=derived_key(here.config, SECRETS),
         )
     )

@@ -9,6 +9,7 @@ import binascii
 import ipaddress
 import json
 import logging
+import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from certmint.model.errors import (
     Misconfigured,
     NotFound,
     Refused,
+    TooOften,
     Unauthenticated,
     Unavailable,
     WrongState,
@@ -47,6 +49,7 @@ STATUS: Mapping[type[CertmintError], tuple[int, str]] = {
     Conflict: (409, "The request conflicts with what is there"),
     WrongState: (409, "The thing is in another state"),
     Misconfigured: (500, "The server is not set up correctly"),
+    TooOften: (429, "The requester asks or guesses too often"),
     Unavailable: (503, "The server cannot do this right now"),
 }
 
@@ -64,6 +67,8 @@ def problem(error: CertmintError) -> Response:
     if isinstance(error, Unavailable):
         log.warning("unavailable: %s: %s", error.code, error.detail)
         headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, TooOften):
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Basic realm="certmint", charset="UTF-8"'
     return problem_response(status, title, error.code, detail, headers)
@@ -99,13 +104,33 @@ def peer_certificate(request: Request) -> bytes | None:
     return tls.get("peer") if tls else None
 
 
-def basic_login(authorization: str) -> tuple[str, str, str]:
-    """Manufacturer, user and password of an Authorization field: Basic, `manufacturer/user`.
+def source_of(scope: Scope) -> str:
+    """The client's network address, as far as it can be known; "" if it cannot.
+
+    Behind a trusted proxy it is the last address of X-Forwarded-For, the one that the proxy wrote.
+    """
+    if not scope.get("state", {}).get("tls", {}).get("is_forwarded", False):
+        return str((scope.get("client") or ("",))[0])
+    fields = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    said = fields[-1].decode("latin-1").rpartition(",")[2].strip() if fields else ""
+    try:
+        return str(ipaddress.ip_address(said))
+    except ValueError:
+        return ""
+
+
+def basic_login(authorization: str) -> tuple[str, str, str, str]:
+    """Basic credentials: manufacturer, the separator, what stands behind it, the password.
+
+    An owner is `manufacturer/user`; a label is `manufacturer~serial number`, percent-encoded where
+    it has a colon, with the label's secret as the password.
 
     Raises Unauthenticated `login-required`.
     """
     refusal = Unauthenticated(
-        "login-required", "log in by HTTP Basic as 'manufacturer/user' with the owner's password"
+        "login-required",
+        "log in by HTTP Basic: as 'manufacturer/user' with the owner's password, or as "
+        "'manufacturer~serial' with the secret on the device's label",
     )
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
@@ -115,10 +140,11 @@ def basic_login(authorization: str) -> tuple[str, str, str]:
     except (binascii.Error, UnicodeDecodeError):
         raise refusal from None
     user, _, password = text.partition(":")
-    tenant, slash, username = user.partition("/")
-    if not slash or not password:
+    separator = next((letter for letter in user if letter in "/~"), "")
+    if not separator or not password:
         raise refusal
-    return tenant, username, password
+    maker, _, name = user.partition(separator)
+    return maker, separator, urllib.parse.unquote(name) if separator == "~" else name, password
 
 
 class ForwardedCertificate:
@@ -180,6 +206,22 @@ def _forwarded(given: list[bytes]) -> bytes | None:
         return base64.b64decode(text[1:-1], validate=True)
     except binascii.Error:
         raise refusal from None
+
+
+class Doorman:
+    """Sends a request to the door whose prefix its path has; the paths stay whole."""
+
+    def __init__(self, doors: Mapping[str, App], otherwise: App) -> None:
+        self._doors = tuple(doors.items())
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        for prefix, door in self._doors:
+            if path.startswith(prefix):
+                await door(scope, receive, send)
+                return
+        await self._otherwise(scope, receive, send)
 
 
 class BodyLimit:

@@ -1,27 +1,25 @@
 """Devices in service: who they are, what they may ask, who owns them."""
 
 import datetime as dt
-import threading
+import logging
 from dataclasses import dataclass
 
-import argon2
 from cryptography import x509
 
+from certmint.enrolment.logins import password_hash
 from certmint.enrolment.manufacturers import new_id
 from certmint.model.entities import Certificate, Device, Manufacturer, Owner, Product
-from certmint.model.errors import BadInput, Conflict, NotFound, Unauthenticated
+from certmint.model.errors import BadInput, Conflict, NotFound, Refused, Unauthenticated
 from certmint.model.profile import Purpose
 from certmint.model.serial import RandomBytes, serial_of
-from certmint.model.states import DeviceEvent
-from certmint.registry import reads, writes
+from certmint.model.states import DeviceEvent, DeviceState
+from certmint.registry import audit, reads, writes
 from certmint.registry.engine import Database, Transaction
 
+CLONED = "cloned"  # why a device was suspended: its identity is in two places
 _MIN_PASSWORD = 10
-# Argon2id at argon2-cffi's defaults (RFC 9106, low-memory profile): 64 MiB and some 50 ms a
-# check, so two at a time; more callers wait instead of exhausting memory.
-_HASHER = argon2.PasswordHasher()
-_HASHING = threading.Semaphore(2)
-_ABSENT = _HASHER.hash("nobody has this password, but checking it takes as long")
+
+log = logging.getLogger("certmint.devices")
 
 
 def identify(db: Database, der: bytes) -> Certificate:
@@ -94,6 +92,34 @@ def move(
     return view(db, tenant_id, device.id).device
 
 
+def quarantine(db: Database, device: Device, why: Refused, source: str, now: dt.datetime) -> None:
+    """Suspend a device whose identity is in two places; an operator resumes it.
+
+    Both the device and its clone have one row here, so both are out at once. If the process dies
+    before this is durable, neither got anything, and the next request is refused the same way.
+    """
+
+    def work(tx: Transaction) -> bool:
+        now_is = reads.device(tx, device.tenant_id, device.id)
+        if now_is is None or now_is.state not in (DeviceState.PROVISIONED, DeviceState.ACTIVE):
+            return False
+        writes.move_device(
+            tx, device.tenant_id, device.id, now_is.state, DeviceEvent.SUSPENDED,
+            by=f"policy:{why.code}", at=now, reason=CLONED,
+        )  # fmt: skip
+        audit.append(
+            tx,
+            audit.Event(
+                now, device.tenant_id, f"policy:{why.code}", "device.cloned", device.id,
+                {"serial_number": device.serial_number, "source": source, "why": why.detail},
+            ),
+        )  # fmt: skip
+        return True
+
+    if db.write(work):
+        log.error("ALERT: device %s is suspended: %s", device.serial_number, why.detail)
+
+
 def add_owner(
     db: Database,
     tenant: Manufacturer,
@@ -110,30 +136,9 @@ def add_owner(
     if len(password) < _MIN_PASSWORD:
         raise BadInput("owner-syntax", f"the password is shorter than {_MIN_PASSWORD} characters")
     made = Owner(new_id("own", now, random_bytes), tenant.id, username, now)
-    with _HASHING:
-        hashed = _HASHER.hash(password)
+    hashed = password_hash(password)
     db.write(lambda tx: writes.add_owner(tx, made, hashed, by=by, at=now))
     return made
-
-
-def login(db: Database, tenant_slug: str, username: str, password: str) -> Owner:
-    """The owner with these credentials. Raises Unauthenticated `login-failed`.
-
-    An unknown user costs the same time as a wrong password.
-    """
-    with db.read() as tx:
-        tenant = reads.manufacturer_by_slug(tx, tenant_slug)
-        found = reads.owner_credentials(tx, tenant.id, username) if tenant else None
-    hashed = found[1] if found else _ABSENT
-    with _HASHING:
-        try:
-            _HASHER.verify(hashed, password)
-            matches = True
-        except argon2.exceptions.VerificationError:
-            matches = False
-    if found is None or not matches:
-        raise Unauthenticated("login-failed", "the user name or the password is wrong")
-    return found[0]
 
 
 def claim(

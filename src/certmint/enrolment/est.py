@@ -1,7 +1,7 @@
 """What EST clients ask for (RFC 7030): CA certificates, a first certificate, its renewal.
 
-A device is named by the certificate that it holds, or by its owner: in the label of the URL, or
-in the serialNumber of the CSR's subject. All of them must mean the same device. A door hands on
+A device is named by what it proved, or by its owner: in the label of the URL, or in the
+serialNumber of the CSR's subject. All of them must mean the same device. A door hands on
 values that it decoded; every certificate comes out of the one gate, through `renewal.renew`.
 
 What is asked but cannot be had (another name, an unknown decryption key, a channel that cannot be
@@ -16,23 +16,21 @@ from dataclasses import dataclass, field
 from cryptography import x509
 
 from certmint.enrolment import devices, renewal
+from certmint.enrolment.asking import Caller, target_of
 from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.facts import authority_chain
 from certmint.enrolment.issue import Gate
 from certmint.model.csr import CSR
-from certmint.model.entities import Certificate, Owner, Product
+from certmint.model.entities import Product
 from certmint.model.errors import (
     BadInput,
     CertmintError,
     Misconfigured,
     NotFound,
     Refused,
-    Unauthenticated,
 )
-from certmint.model.evidence import Evidence, HoldsCertificate, OwnerLogin
 from certmint.model.keys import KeyKind
 from certmint.model.profile import Profile
-from certmint.model.request import Requester, RequesterKind
 from certmint.model.states import AuthorityState
 from certmint.registry import reads
 from certmint.registry.engine import Database, Transaction
@@ -45,15 +43,6 @@ class Label:
     maker: str
     product: str
     serial_number: str | None = None
-
-
-@dataclass(frozen=True)
-class Login:
-    """What an owner typed."""
-
-    maker: str
-    username: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,50 +77,6 @@ class Asked:
     reads_aes256: bool = True
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who stands at the door, proved by at least one of the two."""
-
-    shown: Certificate | None
-    owner: Owner | None
-
-    @property
-    def tenant_id(self) -> str:
-        proved = self.shown or self.owner
-        return proved.tenant_id if proved is not None else ""
-
-    def asker(self, now: dt.datetime) -> renewal.Asker:
-        """Both proofs count together, so that a policy may demand both."""
-        evidence: list[Evidence] = []
-        requester = Requester(RequesterKind.DEVICE, "")
-        if self.owner is not None:
-            evidence.append(OwnerLogin(self.owner.id, now))
-            requester = Requester(RequesterKind.OWNER, self.owner.id)
-        if self.shown is not None:
-            evidence.append(HoldsCertificate(self.shown.authority_id, self.shown.serial, now))
-            requester = Requester(RequesterKind.DEVICE, self.shown.device_id or "")
-        return renewal.Asker(requester, tuple(evidence))
-
-
-def admit(db: Database, shown_der: bytes | None, login: Login | None) -> Caller:
-    """Who asks: the holder of a certificate (proved by TLS), an owner, or both.
-
-    Raises Unauthenticated `login-required`, `certificate-unknown` or `login-failed`.
-    """
-    if shown_der is None and login is None:
-        raise Unauthenticated(
-            "login-required",
-            "show the device's client certificate, or log in by HTTP Basic as 'manufacturer/user'",
-        )
-    shown = devices.identify(db, shown_der) if shown_der is not None else None
-    if shown is not None and shown.device_id is None:
-        raise Unauthenticated(
-            "certificate-unknown", "the client certificate is not that of a device"
-        )
-    owner = devices.login(db, login.maker, login.username, login.password) if login else None
-    return Caller(shown, owner)
-
-
 def device_of(db: Database, caller: Caller, label: Label | None, asked: Asked) -> DeviceView:
     """The device that this is about.
 
@@ -141,16 +86,13 @@ def device_of(db: Database, caller: Caller, label: Label | None, asked: Asked) -
     product = _labelled(db, label) if label is not None else None
     named = [label.serial_number if label else None, asked.serial_number]
     serial_number = next((each for each in named if each), None)
-    if caller.shown is not None and caller.shown.device_id is not None:
-        target = devices.view(db, caller.tenant_id, caller.shown.device_id)
-    elif serial_number is not None:
-        target = devices.view_by_serial_number(db, caller.tenant_id, serial_number)
-    else:
+    if not caller.device_ids and serial_number is None:
         raise BadInput(
             "device-unnamed",
             "a login does not say which device is meant: put its serial number at the end of the "
             "label, or as serialNumber into the CSR's subject",
         )
+    target = target_of(db, caller, None if caller.device_ids else serial_number)
     if any(each and each != target.device.serial_number for each in named):
         raise Refused(
             "device-contradiction",

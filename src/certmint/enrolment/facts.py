@@ -3,11 +3,20 @@
 from collections.abc import Sequence
 
 from certmint.model.constraints import NameConstraints
-from certmint.model.entities import Authority, Batch, Certificate, DomainValidation, Product
+from certmint.model.entities import (
+    Authority,
+    Batch,
+    Certificate,
+    DomainValidation,
+    Product,
+    Sighting,
+)
 from certmint.model.errors import NotFound
 from certmint.model.evidence import BatchLine, HoldsCertificate
+from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, Facts
 from certmint.model.serial import Serial
+from certmint.policy.situation import is_in_the_field
 from certmint.registry import reads
 from certmint.registry.engine import Transaction
 
@@ -26,6 +35,7 @@ def gather(tx: Transaction, requests: Sequence[CertificateRequest]) -> list[Fact
     for request in requests:
         tenant = request.tenant_id
         device = devices[tenant].get(request.device_id) if request.device_id else None
+        newest, sighting = _last(tx, request)
         authority, ancestors = shared.authority(tenant, request.authority_id)
         found.append(
             Facts(
@@ -38,6 +48,8 @@ def gather(tx: Transaction, requests: Sequence[CertificateRequest]) -> list[Fact
                 batch=shared.batch(request),
                 presented=_presented(tx, request),
                 replaced=_replaced(tx, request),
+                newest=newest,
+                sighting=sighting,
             )
         )
     return found
@@ -101,6 +113,17 @@ def _presented(tx: Transaction, request: CertificateRequest) -> Certificate | No
         if isinstance(piece, HoldsCertificate):
             return reads.presented_certificate(tx, piece.authority_id, Serial(piece.serial))
     return None
+
+
+def _last(
+    tx: Transaction, request: CertificateRequest
+) -> tuple[Certificate | None, Sighting | None]:
+    """What the device got last, and where; only where policy weighs it."""
+    if request.device_id is None or not is_in_the_field(request):
+        return None, None
+    tenant, device_id = request.tenant_id, request.device_id
+    newest = reads.latest_certificate(tx, tenant, device_id, Purpose.SERVICE)
+    return newest, reads.sighting(tx, tenant, device_id) if request.source else None
 
 
 def _replaced(tx: Transaction, request: CertificateRequest) -> Certificate | None:

@@ -25,10 +25,10 @@ from certmint.enrolment.facts import gather
 from certmint.enrolment.signing import SigningKeys
 from certmint.issuance.authority import Prepared
 from certmint.model.entities import Certificate
-from certmint.model.errors import CertmintError, Refused
-from certmint.model.evidence import Evidence
+from certmint.model.errors import CertmintError, Conflict, Refused
+from certmint.model.evidence import EnrolmentSecret, Evidence
 from certmint.model.request import CertificateRequest
-from certmint.model.serial import RandomBytes
+from certmint.model.serial import RandomBytes, Serial
 from certmint.policy.approval import Approval
 from certmint.policy.decide import decide
 from certmint.registry import audit, writes
@@ -36,6 +36,7 @@ from certmint.registry.engine import Database, Transaction
 from certmint.registry.rows import Intent
 
 Outcome = Certificate | CertmintError
+_ENROLMENT = "enrolment"  # the kind of label secret that a certificate is bought with
 Along = Callable[[Transaction, Sequence[Certificate]], None]
 
 
@@ -161,7 +162,9 @@ class Gate:
                 each.approval.request.public_key.fingerprint: each.approval.request.key_origin
                 for _, each, _ in rows
             }
-            rejected = writes.record_intents(tx, [intent for _, _, intent in rows], origins)
+            rejected = _spend_secrets(tx, rows, now)
+            kept = [intent for _, _, intent in rows if intent.serial not in rejected]
+            rejected |= writes.record_intents(tx, kept, origins)
             late = {
                 place: rejected[intent.serial] for place, _, intent in rows
                 if intent.serial in rejected
@@ -204,6 +207,23 @@ class Gate:
 
         self._db.write(work)
         return issued
+
+
+def _spend_secrets(
+    tx: Transaction, rows: Sequence[tuple[int, Prepared, Intent]], now: dt.datetime
+) -> dict[Serial, CertmintError]:
+    """Spend the one-time secrets of these requests; of two at once, one finds it spent."""
+    refused: dict[Serial, CertmintError] = {}
+    for _, each, intent in rows:
+        if not any(isinstance(p, EnrolmentSecret) for p in each.approval.request.evidence):
+            continue
+        if intent.device_id is None or not writes.spend_label_secret(
+            tx, intent.tenant_id, intent.device_id, _ENROLMENT, intent.serial, now
+        ):
+            refused[intent.serial] = Conflict(
+                "secret-spent", "the enrolment secret was spent by another request: it serves once"
+            )
+    return refused
 
 
 def _intent(prepared: Prepared, call_id: str, now: dt.datetime) -> Intent:

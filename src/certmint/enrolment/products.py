@@ -1,9 +1,12 @@
 """Products: which names, profiles and authorities the devices of one model use."""
 
 import datetime as dt
+from collections.abc import Sequence
+from dataclasses import replace
 
 from certmint.enrolment.authorities import authority_named, profile_named
 from certmint.enrolment.manufacturers import new_id
+from certmint.model.acceptance import DEFAULT, STRICT, Acceptance, parse_acceptance
 from certmint.model.entities import Manufacturer, Product
 from certmint.model.errors import BadInput, NotFound
 from certmint.model.names import parse_name
@@ -26,10 +29,14 @@ def add_product(
     by: str,
     now: dt.datetime,
     random_bytes: RandomBytes,
+    accepts: tuple[str, ...] = (),
+    grace: dt.timedelta | None = None,
 ) -> Product:
     """A new device model. `identity` and `service` are (profile, authority) by name.
 
-    Raises BadInput `product-syntax`, NotFound for the things it names, Conflict `product-exists`.
+    `accepts` are lines as `policy_of` reads them; `grace` bounds the profile's. Raises BadInput
+    `acceptance-syntax` or `product-syntax`, NotFound for the things it names, Conflict
+    `product-exists`.
     """
     with db.read() as tx:
         for (profile, _), purpose in ((identity, Purpose.IDENTITY), (service, Purpose.SERVICE)):
@@ -47,9 +54,42 @@ def add_product(
         name_patterns=patterns,
         shared_names=tuple(map(parse_name, shared_names)),
         renew_at=renew_at,
+        accepts=policy_of(accepts),
+        grace=grace,
     )
     db.write(lambda tx: writes.add_product(tx, made, by=by, at=now))
     return made
+
+
+def set_policy(
+    db: Database,
+    product: Product,
+    accepts: Sequence[str],
+    *,
+    grace: dt.timedelta | None,
+    by: str,
+    now: dt.datetime,
+) -> Product:
+    """Change what a product asks for; a situation that is not named, and a grace of None, stay.
+
+    It holds from the commit on, for every request that is weighed after it. Raises BadInput
+    `acceptance-syntax` or `product-syntax`.
+    """
+    changed = replace(
+        product,
+        accepts=policy_of(accepts, product.accepts),
+        grace=product.grace if grace is None else grace,
+    )
+    db.write(lambda tx: writes.set_product_policy(tx, changed, by=by, at=now))
+    return changed
+
+
+def policy_of(lines: Sequence[str], base: Acceptance = DEFAULT) -> Acceptance:
+    """A policy by its lines, or by the one word `default` or `strict` first."""
+    named = {"default": DEFAULT, "strict": STRICT}
+    if lines and lines[0].strip() in named:
+        base, lines = named[lines[0].strip()], lines[1:]
+    return parse_acceptance(lines, base)
 
 
 def product_named(db: Database, tenant: Manufacturer, name: str) -> Product:

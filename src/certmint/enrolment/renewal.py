@@ -6,25 +6,24 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certmint.enrolment import chains
+from certmint.enrolment import chains, devices
 from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.issue import Along, Gate
 from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.model.cms import envelop
 from certmint.model.csr import CSR
-from certmint.model.entities import Certificate
-from certmint.model.errors import NotFound, WrongState
-from certmint.model.evidence import Evidence
+from certmint.model.entities import Certificate, Sighting
+from certmint.model.errors import NotFound, Refused, WrongState
+from certmint.model.evidence import Evidence, EvidenceKind
 from certmint.model.keys import KeyKind, KeyOrigin, public_key_of
 from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, HeldKey, Requester
 from certmint.model.serial import RandomBytes
 from certmint.model.states import DeviceEvent, DeviceState
 from certmint.policy.renewal import Window, window
+from certmint.policy.situation import ANSWER_AGAIN
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
-
-ANSWER_AGAIN = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,11 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks for a device's certificate, and with what evidence."""
+    """Who asks for a device's certificate, from where, and with what evidence."""
 
     requester: Requester
     evidence: tuple[Evidence, ...]
+    source: str = ""  # the network address, where a door knows it
 
 
 def renew(
@@ -123,12 +123,18 @@ def _enrol(
         names=product.names_of(device.label),
         device_id=device.id,
         replaces=_replaceable(target.service),
+        source=asker.source,
     )
     certificate = _answered_before(target, request, now)
-    if certificate is not None:
-        gate.check(request, now)
-    else:
-        certificate = gate.issue_one(request, now, _seen(target))
+    try:
+        if certificate is not None:
+            gate.check(request, now)
+        else:
+            certificate = gate.issue_one(request, now, _seen(target, asker))
+    except Refused as refusal:
+        if refusal.code == "device-cloned":
+            devices.quarantine(db, device, refusal, asker.source, now)
+        raise
     return Enrolled(certificate, chain, renewal_window(certificate, target))
 
 
@@ -154,7 +160,11 @@ def _answered_before(
     return None
 
 
-def _seen(target: DeviceView) -> Along:
+def _seen(target: DeviceView, asker: Asker) -> Along:
+    came_by_itself = bool(asker.source) and all(
+        piece.kind is EvidenceKind.HOLDS_CERTIFICATE for piece in asker.evidence
+    )
+
     def along(tx: Transaction, issued: Sequence[Certificate]) -> None:
         device = reads.device(tx, target.device.tenant_id, target.device.id)
         if device is None or device.state in (DeviceState.SUSPENDED, DeviceState.RETIRED):
@@ -169,5 +179,8 @@ def _seen(target: DeviceView) -> Along:
             tx, target.device.tenant_id, [target.device.id], DeviceState.PROVISIONED,
             DeviceEvent.SEEN, by=f"device:{target.device.id}", at=issued[0].issued_at,
         )  # fmt: skip
+        if came_by_itself:
+            seen = Sighting(device.id, asker.source, issued[0].key_fingerprint, issued[0].issued_at)
+            writes.set_sighting(tx, device.tenant_id, seen)
 
     return along

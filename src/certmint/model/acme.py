@@ -6,12 +6,14 @@ into an identifier is checked when the identifier is made.
 """
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from certmint.model.errors import BadInput
+from certmint.model.hardware import HardwareModuleName, HardwareName, PermanentIdentifier
 from certmint.model.names import DNSName, IPName, Name
 from certmint.model.serial import Serial
 
@@ -126,6 +128,7 @@ class ChallengeType(StrEnum):
     TLS_ALPN_01 = "tls-alpn-01"  # RFC 8737
     DNS_ACCOUNT_01 = "dns-account-01"  # draft-ietf-acme-dns-account-label
     DNS_PERSIST_01 = "dns-persist-01"  # draft-ietf-acme-dns-persist; has no token
+    DEVICE_ATTEST_01 = "device-attest-01"  # draft-ietf-acme-device-attest; for hardware alone
 
 
 DEFAULT_CHALLENGES = (ChallengeType.HTTP_01, ChallengeType.DNS_01, ChallengeType.TLS_ALPN_01)
@@ -156,23 +159,43 @@ AUTO_RENEWAL: Mapping[AutoRenewalState, Mapping[AutoRenewalEvent, AutoRenewalSta
 
 
 class IdentifierType(StrEnum):
-    """RFC 8555 9.7.7, RFC 8738."""
+    """RFC 8555 9.7.7, RFC 8738, draft-ietf-acme-device-attest."""
 
     DNS = "dns"
     IP = "ip"
+    PERMANENT_IDENTIFIER = "permanent-identifier"
+    HARDWARE_MODULE = "hardware-module"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identifier:
-    """What an order asks a certificate for. A wildcard is part of the value in orders only."""
+    """What an order asks a certificate for. A wildcard is part of the value in orders only.
+
+    It is a name or the device itself: one of `name` and `hardware` is None.
+    """
 
     type: IdentifierType
     value: str
 
     @property
-    def name(self) -> Name:
+    def name(self) -> Name | None:
         """The name that the certificate carries."""
-        return DNSName(self.value) if self.type is IdentifierType.DNS else IPName(self.value)
+        if self.type is IdentifierType.DNS:
+            return DNSName(self.value)
+        return IPName(self.value) if self.type is IdentifierType.IP else None
+
+    @property
+    def hardware(self) -> HardwareName | None:
+        """What the certificate says of the device itself, unless its requester keeps it private."""
+        if self.type is IdentifierType.PERMANENT_IDENTIFIER:
+            return PermanentIdentifier.parse(self.value)
+        if self.type is IdentifierType.HARDWARE_MODULE:
+            return HardwareModuleName.parse(self.value)
+        return None
+
+    @property
+    def is_hardware(self) -> bool:
+        return self.type in (IdentifierType.PERMANENT_IDENTIFIER, IdentifierType.HARDWARE_MODULE)
 
     @property
     def is_wildcard(self) -> bool:
@@ -181,18 +204,26 @@ class Identifier:
     @property
     def authorized(self) -> "Identifier":
         """What an authorization names: the same without the wildcard label (RFC 8555 7.1.4)."""
-        return Identifier(self.type, self.value.removeprefix("*."))
+        return Identifier(self.type, self.value.removeprefix("*.")) if self.is_wildcard else self
 
 
 def identifier_of(kind: str, value: str) -> Identifier:
-    """An identifier as a client sent it; DNS names in lower case.
+    """An identifier as a client sent it; DNS names in lower case, hardware octet for octet.
 
-    Raises BadInput `identifier-type` (RFC 8555 unsupportedIdentifier), `name-syntax`.
+    Raises BadInput `identifier-type` (RFC 8555 unsupportedIdentifier), `name-syntax`, or
+    `identifier-syntax` for hardware that breaks the draft's grammar.
     """
     if kind == IdentifierType.DNS:
         return Identifier(IdentifierType.DNS, DNSName(value.lower()).value)
     if kind == IdentifierType.IP:
         return Identifier(IdentifierType.IP, IPName(value).value)
+    if kind in (IdentifierType.PERMANENT_IDENTIFIER, IdentifierType.HARDWARE_MODULE):
+        found = Identifier(IdentifierType(kind), value)
+        try:
+            _ = found.hardware
+        except BadInput as error:
+            raise BadInput("identifier-syntax", error.detail) from None
+        return found
     raise BadInput("identifier-type", f"identifiers of type {kind!r} are not served here")
 
 
@@ -347,7 +378,9 @@ class Authorization:
     @property
     def is_delegated(self) -> bool:
         """Whether it rests on the manufacturer's validation, not on the account's own proof."""
-        return DELEGATED in self.evidence
+        if DELEGATED not in self.evidence:
+            return False  # no need to read it
+        return bool(json.loads(self.evidence).get("method") == DELEGATED)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import datetime as dt
 from dataclasses import dataclass
 from enum import StrEnum
 
+from certmint.model.hardware import HardwareName
 from certmint.model.names import Name
 
 
@@ -67,8 +68,10 @@ class OwnerLogin:
 class Attestation:
     """Hardware vouched for a key: `key_fingerprint` lives in the device named `device_serial`.
 
-    `format` is a registered attestation statement format ("tpm", "android-key" …) and
-    `statement_hash` the SHA-256 of the verified statement, kept for the audit.
+    That is "" for hardware of no device in the inventory; `hardware` are the names of itself that
+    it attested, if it was asked for some. `format` is a registered attestation statement format
+    ("tpm", "android-key" …) and `statement_hash` the SHA-256 of the verified statement, kept for
+    the audit.
     """
 
     format: str
@@ -76,6 +79,7 @@ class Attestation:
     device_serial: str
     statement_hash: str
     verified_at: dt.datetime
+    hardware: tuple[HardwareName, ...] = ()
 
     kind = EvidenceKind.ATTESTATION
 

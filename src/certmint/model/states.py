@@ -29,6 +29,22 @@ class DeviceEvent(StrEnum):
     RETIRED = "retired"
 
 
+class OwnershipState(StrEnum):
+    """UNCLAIMED → OWNED ⇄ OFFERED; the owner's column and a standing offer say which it is."""
+
+    UNCLAIMED = "unclaimed"
+    OWNED = "owned"
+    OFFERED = "offered"  # the owner offers it to another owner, who may accept it for a while
+
+
+class OwnershipEvent(StrEnum):
+    CLAIMED = "claimed"  # by the label's code, by presence, or by an operator
+    OFFERED = "offered"
+    WITHDRAWN = "withdrawn"  # or the offer ran out
+    ACCEPTED = "accepted"
+    RELEASED = "released"
+
+
 class BatchState(StrEnum):
     DRAFT = "draft"
     RUNNING = "running"
@@ -60,6 +76,17 @@ DEVICE: Mapping[DeviceState, Mapping[DeviceEvent, DeviceState]] = {
     _D.ACTIVE: {_E.SUSPENDED: _D.SUSPENDED, _E.RETIRED: _D.RETIRED},
     _D.SUSPENDED: {_E.RESUMED: _D.ACTIVE, _E.RETIRED: _D.RETIRED},
     _D.RETIRED: {},
+}
+_O, _W = OwnershipState, OwnershipEvent
+OWNERSHIP: Mapping[OwnershipState, Mapping[OwnershipEvent, OwnershipState]] = {
+    _O.UNCLAIMED: {_W.CLAIMED: _O.OWNED},
+    _O.OWNED: {_W.OFFERED: _O.OFFERED, _W.RELEASED: _O.UNCLAIMED},
+    _O.OFFERED: {
+        _W.OFFERED: _O.OFFERED,
+        _W.WITHDRAWN: _O.OWNED,
+        _W.ACCEPTED: _O.OWNED,
+        _W.RELEASED: _O.UNCLAIMED,
+    },
 }
 BATCH: Mapping[BatchState, Mapping[BatchEvent, BatchState]] = {
     BatchState.DRAFT: {BatchEvent.STARTED: BatchState.RUNNING},

@@ -15,6 +15,8 @@ from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, Facts
 from certmint.policy.renewal import window
 
+ANSWER_AGAIN = dt.timedelta(hours=1)
+
 # Whoever has one of these is judged by the profile alone: the factory, an operator, and ACME,
 # whose directories and bindings an operator opened for it.
 _BY_PROFILE = frozenset(
@@ -49,6 +51,21 @@ def situation_of(request: CertificateRequest, facts: Facts, now: dt.datetime) ->
     if has(newest, request, facts) or _is_in_time(newest, request, facts, now):
         return Situation.RENEWING
     return Situation.RE_IMAGED
+
+
+def is_repeated(request: CertificateRequest, facts: Facts, now: dt.datetime) -> bool:
+    """Whether an answer that got lost is asked for again: by its own key, soon after it was given.
+
+    Nothing new is certified then. What was enough for the certificate is enough for its answer.
+    """
+    newest = facts.newest
+    return (
+        newest is not None
+        and newest.revocation is None
+        and isinstance(request.key, CSR)
+        and newest.key_fingerprint == request.public_key.fingerprint
+        and now - newest.issued_at < ANSWER_AGAIN
+    )
 
 
 def grace_of(request: CertificateRequest, facts: Facts) -> dt.timedelta:

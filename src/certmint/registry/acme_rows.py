@@ -7,6 +7,7 @@ one row and of what hangs below it, which the caller brings. Nothing here speaks
 import datetime as dt
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from certmint.model.acme import (
@@ -28,7 +29,7 @@ from certmint.model.acme import (
     RenewalTerms,
 )
 from certmint.registry import documents
-from certmint.registry.rows import Row, Values
+from certmint.registry.rows import REMEMBERED, Row, Values
 
 _SECOND = dt.timedelta(seconds=1)
 
@@ -46,6 +47,7 @@ def directory_row(directory: Directory) -> Values:
     }
 
 
+@lru_cache(maxsize=REMEMBERED)
 def directory_of(row: Row) -> Directory:
     return Directory(
         id=row.id,
@@ -115,6 +117,7 @@ def account_row(account: Account) -> Values:
     }
 
 
+@lru_cache(maxsize=REMEMBERED)
 def account_of(row: Row) -> Account:
     return Account(
         id=row.id,

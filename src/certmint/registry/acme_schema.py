@@ -237,6 +237,20 @@ acme_auto_renewal = sa.Table(
     index_where("ix_acme_auto_renewal_next_at", "state = 'active'", "next_at"),
 )
 
+# The CAs that vouch for hardware at a directory (draft-ietf-acme-device-attest).
+acme_anchor = sa.Table(
+    "acme_anchor",
+    metadata,
+    tenant_of_parent(),
+    text("directory_id"),
+    text("format"),
+    text("fingerprint"),
+    octets("der"),
+    time("added_at"),
+    sa.PrimaryKeyConstraint("tenant_id", "directory_id", "format", "fingerprint"),
+    within_tenant("directory_id", "acme_directory"),
+)
+
 # Every certificate that a self-renewing order brought: none of them is revoked (RFC 8739 3.1.2).
 acme_renewed = sa.Table(
     "acme_renewed",

@@ -46,7 +46,7 @@ class Timestamp(sa.types.TypeDecorator[dt.datetime]):
         value: dt.datetime | None,
         dialect: sa.Dialect,  # noqa: ARG002 - SQLAlchemy's signature
     ) -> int | None:
-        return None if value is None else microseconds(value)
+        return to_number(value)
 
     def process_result_value(
         self,
@@ -54,6 +54,11 @@ class Timestamp(sa.types.TypeDecorator[dt.datetime]):
         dialect: sa.Dialect,  # noqa: ARG002 - SQLAlchemy's signature
     ) -> dt.datetime | None:
         return None if value is None else moment(value)
+
+
+def to_number(value: dt.datetime | None) -> int | None:
+    """What a column of times holds."""
+    return None if value is None else microseconds(value)
 
 
 def microseconds(value: dt.datetime) -> int:

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from certmint.registry import failures
+from certmint.registry.columns import Timestamp, moment, to_number
 
 Values = Mapping[str, Any]
-_Convert = Callable[[Any], Any]
 CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
 DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
 
@@ -94,18 +94,16 @@ class _InDialect:
         self._names: tuple[str, ...] = tuple(
             compiled.positiontup if self._is_positional else compiled.binds
         )
-        self._convert = {
-            name: convert
-            for name, bound in compiled.binds.items()
-            if isinstance(bound.type, sa.types.TypeDecorator)
-            and (convert := bound.type.dialect_impl(dialect).bind_processor(dialect)) is not None
-        }
+        self._places = [
+            (name, to_number if isinstance(compiled.binds[name].type, Timestamp) else None)
+            for name in self._names
+        ]
         self._fixed = {
             name: bound.value
             for name, bound in compiled.binds.items()
             if not bound.required and bound.value is not None
         }
-        self.row = _row_maker(compiled, dialect)
+        self.row = _row_maker(compiled)
 
     def execute(self, tx: sa.Connection, values: Values) -> Any:
         """The driver's cursor."""
@@ -129,12 +127,12 @@ class _InDialect:
         return cursor
 
     def _bound(self, values: Values) -> list[Any]:
-        bound = []
-        for name in self._names:
-            value = values[name] if name in values else self._fixed[name]
-            convert = self._convert.get(name)
-            bound.append(value if convert is None else convert(value))
-        return bound
+        if self._fixed:
+            values = {**self._fixed, **values}
+        return [
+            values[name] if convert is None else convert(values[name])
+            for name, convert in self._places
+        ]
 
     def _named(self, values: Values) -> dict[str, Any]:
         return dict(zip(self._names, self._bound(values), strict=True))
@@ -149,7 +147,7 @@ def raw(tx: sa.Connection, sql: str) -> None:
 
 
 def _driver(tx: sa.Connection) -> Any:
-    return tx.connection.driver_connection
+    return tx.connection.dbapi_connection  # for both drivers the very object that speaks
 
 
 def _explained(tx: sa.Connection, error: Exception) -> Exception:
@@ -157,28 +155,21 @@ def _explained(tx: sa.Connection, error: Exception) -> Exception:
     return failures.translate(error, name) or error
 
 
-def _row_maker(compiled: SQLCompiler, dialect: sa.Dialect) -> Callable[[Sequence[Any]], Any]:
+def _row_maker(compiled: SQLCompiler) -> Callable[[Sequence[Any]], Any]:
     columns = compiled._result_columns  # noqa: SLF001 - what the cursor's columns are made of
     if not columns:
         return tuple
     named = namedtuple("Row", [column.keyname for column in columns])  # type: ignore[misc]  # noqa: PYI024
-    convert: list[tuple[int, _Convert]] = [
-        (place, processor)
-        for place, column in enumerate(columns)
-        # Our own types only: for the others both drivers speak Python's types already.
-        if isinstance(column.type, sa.types.TypeDecorator)
-        and (processor := column.type.dialect_impl(dialect).result_processor(dialect, None))
-        is not None
-    ]
-    if not convert:
+    # Times are the only values that the drivers do not bring as Python's own.
+    times = [place for place, column in enumerate(columns) if isinstance(column.type, Timestamp)]
+    if not times:
         return named._make
-    return functools.partial(_converted, named._make, convert)
+    return functools.partial(_with_times, named._make, times)
 
 
-def _converted(
-    make: Callable[[Sequence[Any]], Any], convert: list[tuple[int, _Convert]], row: Sequence[Any]
-) -> Any:
+def _with_times(make: Callable[[Sequence[Any]], Any], places: list[int], row: Sequence[Any]) -> Any:
     values = list(row)
-    for place, processor in convert:
-        values[place] = processor(values[place])
+    for place in places:
+        if values[place] is not None:
+            values[place] = moment(values[place])
     return make(values)

@@ -78,9 +78,10 @@ class Database:
 
     def read(self) -> AbstractContextManager[Transaction]:
         """One consistent snapshot that cannot be written to."""
-        if self._embedded is not None:
-            return self._embedded.snapshots.open()
-        return self._read()
+        if self._embedded is None:
+            return self._read()
+        snapshots = self._embedded.snapshots
+        return snapshots.share() if fibres.inside() else snapshots.open()
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns, off the event loop or in turns with it (ADR 11).
@@ -224,11 +225,9 @@ def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
     sa.event.listen(writer, "begin", functools.partial(_execute, "BEGIN IMMEDIATE"))
     reader = engine(sa.NullPool, busy_timeout, "query_only=ON")
     loop_writer = engine(sa.NullPool, dt.timedelta(0), *writing)  # the loop waits in its own way
-    embedded = _Embedded(
-        Snapshots(lambda: _connected(reader, name)),
-        LoopCommit(lambda: _connected(loop_writer, name), busy_timeout),
-        (loop_writer,),
-    )
+    snapshots = Snapshots(lambda: _connected(reader, name))
+    commits = LoopCommit(lambda: _connected(loop_writer, name), busy_timeout, snapshots.end_turn)
+    embedded = _Embedded(snapshots, commits, (loop_writer,))
     return Database(name, writer, reader, functools.partial(sqlite.create_private, path), embedded)
 
 

@@ -7,13 +7,17 @@ it: the same code runs in a thread of its own, where waiting just waits.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, wait
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
 T = TypeVar("T")
+
+log = logging.getLogger("certmint.fibres")
+_begun: "set[asyncio.Future[Any]]" = set()
 
 
 class _Fibre(greenlet):
@@ -54,10 +58,28 @@ def aside(executor: Executor | None, work: Callable[[], T]) -> T:
     return until(asyncio.get_running_loop().run_in_executor(executor, work))
 
 
-def patiently(looking: "Future[Any]", seconds: float) -> None:
-    """Wait until another thread is done, or so long; its outcome is not looked at."""
+Begun: TypeAlias = "asyncio.Future[Any] | Future[Any]"
+
+
+def begin(executor: Executor, work: Callable[[], T]) -> Begun:
+    """Begin work beside the caller: a fibre of its own if a fibre asks, else a thread."""
     if not inside():
-        wait([looking], seconds)
-        return
-    wrapped = asyncio.wrap_future(looking)
-    until(asyncio.wait([wrapped], timeout=seconds))
+        return executor.submit(work)
+    task = asyncio.get_running_loop().create_task(run(work))
+    _begun.add(task)  # the loop itself keeps no hold of its tasks
+    task.add_done_callback(_ended)
+    return task
+
+
+def patiently(begun: Begun, seconds: float) -> None:
+    """Wait until it is done, or so long; its outcome is not looked at."""
+    if isinstance(begun, Future):
+        wait([begun], seconds)
+    else:
+        until(asyncio.wait([begun], timeout=seconds))
+
+
+def _ended(task: "asyncio.Future[Any]") -> None:
+    _begun.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("work beside a request failed", exc_info=error)

@@ -43,8 +43,14 @@ class _Turn(Generic[T]):
 class LoopCommit:
     """Runs work of fibres over one connection that is kept; SQLite only."""
 
-    def __init__(self, connect: Callable[[], Connection], patience: dt.timedelta):
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        patience: dt.timedelta,
+        committed: Callable[[], None],
+    ) -> None:
         self._connect = connect
+        self._committed = committed
         self._patience_s = patience.total_seconds()
         self._kept: Connection | None = None
         self._queue: list[_Turn[Any]] = []
@@ -84,6 +90,7 @@ class LoopCommit:
         except Exception as error:  # noqa: BLE001 - as above
             self._give_up(group, error)
         else:
+            self._committed()
             for turn in group:
                 turn.settle()
         if self._queue:

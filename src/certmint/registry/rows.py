@@ -36,7 +36,7 @@ from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.registry import documents
 
 Row = sa.Row[Any]
-_REMEMBERED = 1024  # rows that hardly change, and cost more to understand than to read
+REMEMBERED = 1024  # rows that hardly change, and cost more to understand than to read
 Values = dict[str, Any]
 
 
@@ -153,7 +153,7 @@ def domain_validation_row(validation: DomainValidation) -> Values:
     return vars(validation) | {"method": validation.method.value}
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=REMEMBERED)
 def domain_validation_of(row: Row) -> DomainValidation:
     return DomainValidation(
         id=row.id,
@@ -196,7 +196,7 @@ def authority_row(authority: Authority) -> Values:
     }
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=REMEMBERED)
 def authority_of(row: Row) -> Authority:
     return Authority(
         id=row.id,
@@ -238,7 +238,7 @@ def product_row(product: Product) -> Values:
     }
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=REMEMBERED)
 def product_of(row: Row) -> Product:
     return Product(
         id=row.id,

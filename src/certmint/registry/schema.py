@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.registry.acme_schema import (
     acme_account,
+    acme_anchor,
     acme_authorization,
     acme_auto_renewal,
     acme_binding,
@@ -52,6 +53,7 @@ from certmint.registry.who_schema import (
 
 __all__ = [
     "acme_account",
+    "acme_anchor",
     "acme_authorization",
     "acme_auto_renewal",
     "acme_binding",

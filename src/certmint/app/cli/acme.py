@@ -14,6 +14,7 @@ from certmint.app.cli.common import (
     json_option,
     print_item,
     print_rows,
+    read_file,
     tenant_of,
     tenant_option,
 )
@@ -128,6 +129,72 @@ def terms(config_path: Path, slug: str | None, directory_name: str, url: str) ->
         change_terms(here.db, found, url, by=console_operator(), now=here.clock())
     click.echo(f"{directory_name} asks for agreement to {url}" if url else
                f"{directory_name} asks for no agreement")  # fmt: skip
+
+
+@acme.group()
+def anchor() -> None:
+    """CAs of hardware makers that a directory trusts (device-attest-01)."""
+
+
+@anchor.command("add")
+@click.argument("directory_name")
+@click.option("--format", "kind", required=True, help="tpm, step, android-key or apple.")
+@click.option(
+    "--certificate", required=True, type=click.Path(path_type=Path), help="CA certificates in PEM."
+)
+@config_option
+@tenant_option
+def add_anchor(
+    config_path: Path, slug: str | None, directory_name: str, kind: str, certificate: Path
+) -> None:
+    """Let CAs vouch for hardware of one format; prints their SHA-256."""
+    from certmint.enrolment.acme.attesting import add_anchors
+    from certmint.enrolment.acme.directories import directory_named
+
+    with installation(config_path) as here:
+        found = directory_named(here.db, tenant_of(here, slug).slug, directory_name)
+        added = add_anchors(
+            here.db, found, kind, read_file(certificate, "the certificate"),
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    for fingerprint in added:
+        click.echo(fingerprint)
+
+
+@anchor.command("list")
+@click.argument("directory_name")
+@config_option
+@tenant_option
+@json_option
+def list_anchors(config_path: Path, slug: str | None, directory_name: str, as_json: bool) -> None:
+    """List the CAs that vouch for hardware at a directory."""
+    from certmint.enrolment.acme.directories import directory_named
+    from certmint.registry import reads
+
+    with installation(config_path) as here:
+        found = directory_named(here.db, tenant_of(here, slug).slug, directory_name)
+        with here.db.read() as tx:
+            rows = [
+                {"format": each.format, "sha256": each.fingerprint, "added_at": each.added_at}
+                for each in reads.acme_anchors(tx, found)
+            ]
+    print_rows(rows, as_json=as_json, empty="no hardware is trusted here")
+
+
+@anchor.command("remove")
+@click.argument("directory_name")
+@click.argument("fingerprint", metavar="SHA256")
+@config_option
+@tenant_option
+def drop_anchor(config_path: Path, slug: str | None, directory_name: str, fingerprint: str) -> None:
+    """Trust a CA no longer; certificates that it helped to get stay."""
+    from certmint.enrolment.acme.attesting import remove_anchor
+    from certmint.enrolment.acme.directories import directory_named
+
+    with installation(config_path) as here:
+        found = directory_named(here.db, tenant_of(here, slug).slug, directory_name)
+        remove_anchor(here.db, found, fingerprint, by=console_operator(), now=here.clock())
+    click.echo(f"{directory_name} does not trust {fingerprint} any more")
 
 
 @acme.group()

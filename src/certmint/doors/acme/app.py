@@ -1,14 +1,16 @@
-"""Routes of the ACME door. Each is a few lines between a verified call and a use case."""
+"""The ACME door: from an HTTP request to a route, and from what it raises to a problem document.
+
+Plain ASGI, since every device of a fleet comes through here: a table of paths, one fibre for each
+request (ADR 11), and nothing between.
+"""
 
 import functools
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from certmint.doors.acme import views
 from certmint.doors.acme.accounts import Accounts
@@ -19,6 +21,7 @@ from certmint.doors.acme.problems import ACMEProblem, document, problem, rejecte
 from certmint.doors.acme.requests import Arrival, Call, verified
 from certmint.doors.acme.services import Services, Validators, json_response, link
 from certmint.doors.acme.views import URLs
+from certmint.doors.http import Receive, Scope, Send
 from certmint.enrolment.acme import orders
 from certmint.enrolment.acme.directories import directory_named
 from certmint.model.acme import Directory
@@ -27,169 +30,236 @@ from certmint.model.errors import CertmintError
 __all__ = ["ACMEDoor", "Services"]
 
 MAX_BODY = 64 * 1024
+_LONGEST_PATH = 1024
 
 log = logging.getLogger("certmint.acme")
 
-Handler = Callable[[Call], Response]
+
+@dataclass(frozen=True)
+class _Hit:
+    """A request as far as its path and headers say; `base` is the directory's URL prefix."""
+
+    method: str
+    path: str
+    query: str
+    content_type: str
+    maker: str
+    name: str
+    params: Mapping[str, str]
+    base: str
+
+    @property
+    def urls(self) -> URLs:
+        return URLs(self.base)
+
+
+@dataclass(frozen=True)
+class _Post:
+    """A route of signed requests. `by_key` as in `requests.verified`."""
+
+    handler: Callable[[Call], Response]
+    params: tuple[str, ...] = ()
+    by_key: bool | None = False
+
+
+@dataclass(frozen=True)
+class _Get:
+    """A route without a signature."""
+
+    handler: Callable[[_Hit], Response]
+    params: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ("GET", "HEAD")
 
 
 class ACMEDoor:
-    """The ASGI application below `/acme`."""
+    """The ASGI application for everything below `/acme/`."""
 
     def __init__(self, services: Services) -> None:
         self._on = services
-        self._validators = Validators()
         accounts = Accounts(services)
-        authorizations = Authorizations(services, self._validators)
+        authorizations = Authorizations(services, Validators(services.network.threads))
         wanted = Orders(services, authorizations)
-        self._certificates = Certificates(services, wanted)
-        base = "/{maker}/{name}"
-        post = self._post
-        self.app = Starlette(
-            routes=[
-                Route(f"{base}/directory", self._directory, methods=["GET"]),
-                Route(f"{base}/new-nonce", self._new_nonce, methods=["GET", "HEAD"]),
-                Route(f"{base}/limits", self._limits, methods=["GET"]),
-                Route(f"{base}/renewal-info/{{certid}}", self._renewal_info, methods=["GET"]),
-                Route(f"{base}/star/{{order}}", self._star, methods=["GET", "HEAD"]),
-                post(f"{base}/new-account", accounts.new, by_key=True),
-                post(f"{base}/new-authz", authorizations.new),
-                post(f"{base}/new-order", wanted.new),
-                post(f"{base}/revoke-cert", self._certificates.revoke, by_key=None),
-                post(f"{base}/key-change", accounts.key_change),
-                post(f"{base}/account/{{account}}", accounts.one),
-                post(f"{base}/account/{{account}}/orders", accounts.orders),
-                post(f"{base}/order/{{order}}", wanted.one),
-                post(f"{base}/order/{{order}}/finalize", wanted.finalize),
-                post(f"{base}/authz/{{authz}}", authorizations.one),
-                post(f"{base}/challenge/{{challenge}}", authorizations.challenge),
-                post(f"{base}/cert/{{order}}", self._certificates.one),
-                post(f"{base}/cert/{{order}}/{{number}}", self._certificates.one),
-                post(f"{base}/star/{{order}}", self._certificates.renewing),
-            ]
-        )
+        self._certificates = certificates = Certificates(services, wanted)
+        # By the word behind the directory, the number of words behind that, and the last of them.
+        self._posts: Mapping[tuple[str, int], _Post] = {
+            ("new-account", 0): _Post(accounts.new, by_key=True),
+            ("new-authz", 0): _Post(authorizations.new),
+            ("new-order", 0): _Post(wanted.new),
+            ("revoke-cert", 0): _Post(certificates.revoke, by_key=None),
+            ("key-change", 0): _Post(accounts.key_change),
+            ("account", 1): _Post(accounts.one, ("account",)),
+            ("account", 2): _Post(accounts.orders, ("account", "=orders")),
+            ("order", 1): _Post(wanted.one, ("order",)),
+            ("order", 2): _Post(wanted.finalize, ("order", "=finalize")),
+            ("authz", 1): _Post(authorizations.one, ("authz",)),
+            ("challenge", 1): _Post(authorizations.challenge, ("challenge",)),
+            ("cert", 1): _Post(certificates.one, ("order",)),
+            ("cert", 2): _Post(certificates.one, ("order", "number")),
+            ("star", 1): _Post(certificates.renewing, ("order",)),
+        }
+        self._gets: Mapping[tuple[str, int], _Get] = {
+            ("directory", 0): _Get(self._directory),
+            ("new-nonce", 0): _Get(self._new_nonce),
+            ("limits", 0): _Get(self._limits),
+            ("renewal-info", 1): _Get(self._renewal_info, ("certid",)),
+            ("star", 1): _Get(self._star, ("order",)),
+        }
 
-    def close(self) -> None:
-        """End the validators."""
-        self._validators.close()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        response = await self._respond(scope, receive)
+        await response(scope, receive, send)
 
     # From HTTP to a call, and back
 
-    def _post(self, path: str, handler: Handler, *, by_key: bool | None = False) -> Route:
-        async def endpoint(request: Request) -> Response:
-            if request.method != "POST":
-                detail = "ACME resources are read by POST-as-GET (RFC 8555 6.3)"
-                return self._finished(request, document("malformed", detail, 405, {}))
-            body = await _body(request)
-            if body is None:
-                detail = f"the body is longer than {MAX_BODY} bytes"
-                response = self._finished(request, document("malformed", detail, 413, {}))
-                response.headers["Connection"] = "close"  # the rest of the body is not read
-                return response
-            work = functools.partial(self._answer, request, body, handler, by_key)
-            return await self._on.db.run(work)
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        method, path = scope["method"], scope["path"]
+        words = path.split("/") if len(path) <= _LONGEST_PATH else []
+        if len(words) < 5 or words[1] != "acme":
+            return _nowhere()
+        _, _, maker, name, word, *rest = words
+        key = (word, len(rest))
+        reading = self._gets.get(key)
+        posting = self._posts.get(key)
+        is_read = reading is not None and (posting is None or method in reading.methods)
+        route = reading if is_read else posting
+        if route is None:
+            return _nowhere()
+        params = _params(route.params, rest)
+        if params is None:
+            return _nowhere()
+        hit = _Hit(
+            method, path, scope["query_string"].decode("latin-1"), _content_type(scope),
+            maker, name, params, f"{self._on.base_url}/acme/{maker}/{name}",
+        )  # fmt: skip
+        if isinstance(route, _Get):
+            if method not in route.methods:
+                return self._finished(hit, document("malformed", "this is read by GET", 405, {}))
+            return await self._on.db.run(functools.partial(self._guarded, hit, route.handler))
+        if method != "POST":
+            detail = "ACME resources are read by POST-as-GET (RFC 8555 6.3)"
+            return self._finished(hit, document("malformed", detail, 405, {}))
+        body = await _body(scope, receive)
+        if body is None:
+            detail = f"the body is longer than {MAX_BODY} bytes"
+            response = self._finished(hit, document("malformed", detail, 413, {}))
+            response.headers["Connection"] = "close"  # the rest of the body is not read
+            return response
+        return await self._on.db.run(functools.partial(self._answer, hit, body, route))
 
-        methods = ["POST", "GET", "HEAD", "PUT", "DELETE", "PATCH"]
-        return Route(path, endpoint, methods=methods)
-
-    def _answer(
-        self, request: Request, body: bytes, handler: Handler, by_key: bool | None
-    ) -> Response:
-        def work() -> Response:
-            query = request.scope["query_string"].decode("latin-1")
-            url = self._on.base_url + request.scope["path"] + (f"?{query}" if query else "")
+    def _answer(self, hit: _Hit, body: bytes, route: _Post) -> Response:
+        def work(_: _Hit) -> Response:
+            url = self._on.base_url + hit.path
+            query: Mapping[str, str] = {}
+            if hit.query:
+                url, query = f"{url}?{hit.query}", dict(parse_qsl(hit.query))
             arrival = Arrival(
-                self._found(request), self._urls(request.path_params), url,
-                request.headers.get("content-type", ""), body, request.path_params,
-                dict(parse_qsl(query)),
-            )  # fmt: skip
+                self._found(hit), hit.urls, url, hit.content_type, body, hit.params, query
+            )
             now = self._on.clock()
-            return handler(verified(arrival, self._on.db, self._on.nonces, now, by_key=by_key))
+            by_key = route.by_key
+            call = verified(arrival, self._on.db, self._on.nonces, now, by_key=by_key)
+            return route.handler(call)
 
-        return self._finished(request, self._guarded(request, work))
+        return self._finished(hit, self._guarded(hit, work))
 
-    def _guarded(self, request: Request, work: Callable[[], Response]) -> Response:
+    def _guarded(self, hit: _Hit, work: Callable[[_Hit], Response]) -> Response:
         """What `work` answers, or the problem document of what it raised."""
         try:
-            return work()
+            return work(hit)
         except ACMEProblem as error:
             return document(error.kind, error.detail, error.status, error.extra)
         except orders.Rejected as rejection:
             return rejected(rejection.reasons)
         except CertmintError as error:
-            return self._problem(request, error)
+            return self._problem(hit, error)
         except Exception:
-            log.exception("unexpected error at %s", request.url.path)
+            log.exception("unexpected error at %s", hit.path)
             return document("serverInternal", "the server failed; its log says why", 500, {})
 
-    def _problem(self, request: Request, error: CertmintError) -> Response:
+    def _problem(self, hit: _Hit, error: CertmintError) -> Response:
         if error.code == "terms-changed":  # RFC 8555 7.3.3
-            terms = self._found(request).terms
+            terms = self._found(hit).terms
             response = problem(error, {"instance": terms})
             link(response, terms, "terms-of-service")
             return response
         response = problem(error)
         if response.status_code == 429:
-            link(response, self._urls(request.path_params)("limits"), "help")
+            link(response, hit.urls("limits"), "help")
         return response
 
-    def _finished(self, request: Request, response: Response) -> Response:
+    def _finished(self, hit: _Hit, response: Response) -> Response:
         nonce = self._on.nonces.make(self._on.clock(), self._on.random_bytes)
-        response.headers["Replay-Nonce"] = nonce
-        response.headers["Cache-Control"] = "no-store"
-        link(response, self._urls(request.path_params)("directory"), "index")
+        response.raw_headers += (
+            (b"replay-nonce", nonce.encode()),
+            (b"cache-control", b"no-store"),
+            (b"link", f'<{hit.base}/directory>;rel="index"'.encode()),
+        )
         return response
 
-    def _found(self, request: Request) -> Directory:
-        params = request.path_params
-        return directory_named(self._on.db, params["maker"], params["name"])
-
-    def _urls(self, params: Mapping[str, str]) -> URLs:
-        return URLs(f"{self._on.base_url}/acme/{params['maker']}/{params['name']}")
+    def _found(self, hit: _Hit) -> Directory:
+        return directory_named(self._on.db, hit.maker, hit.name)
 
     # Without a signature
 
-    def _directory(self, request: Request) -> Response:
-        def work() -> Response:
-            urls = self._urls(request.path_params)
-            return json_response(views.directory(self._found(request), urls))
+    def _directory(self, hit: _Hit) -> Response:
+        return json_response(views.directory(self._found(hit), hit.urls))
 
-        return self._guarded(request, work)
+    def _new_nonce(self, hit: _Hit) -> Response:
+        return self._finished(hit, Response(status_code=200 if hit.method == "HEAD" else 204))
 
-    def _new_nonce(self, request: Request) -> Response:
-        response = Response(status_code=200 if request.method == "HEAD" else 204)
-        return self._finished(request, response)
+    def _limits(self, hit: _Hit) -> Response:
+        self._found(hit)
+        return Response(views.limits(self._on.limits), media_type="text/plain")
 
-    def _limits(self, request: Request) -> Response:
-        def work() -> Response:
-            self._found(request)
-            return Response(views.limits(self._on.limits), media_type="text/plain")
-
-        return self._guarded(request, work)
-
-    def _renewal_info(self, request: Request) -> Response:
-        certid = request.path_params["certid"]
-        response = self._guarded(request, lambda: self._certificates.renewal_info(certid))
-        link(response, self._urls(request.path_params)("directory"), "index")
+    def _renewal_info(self, hit: _Hit) -> Response:
+        certid = hit.params["certid"]
+        response = self._guarded(hit, lambda _: self._certificates.renewal_info(certid))
+        link(response, hit.urls("directory"), "index")
         return response
 
-    def _star(self, request: Request) -> Response:
-        def work() -> Response:
-            directory, urls = self._found(request), self._urls(request.path_params)
-            order_id = request.path_params["order"]
-            return self._certificates.renewing_for_all(directory, order_id, urls)
-
-        return self._guarded(request, work)
+    def _star(self, hit: _Hit) -> Response:
+        order_id = hit.params["order"]
+        return self._certificates.renewing_for_all(self._found(hit), order_id, hit.urls)
 
 
-async def _body(request: Request) -> bytes | None:
+def _nowhere() -> Response:
+    return document("malformed", "there is no such resource", 404, {})
+
+
+def _params(wanted: tuple[str, ...], given: list[str]) -> Mapping[str, str] | None:
+    """The words of a path by their names; `=word` is a word that has to be there."""
+    found = {}
+    for name, word in zip(wanted, given, strict=True):
+        if name.startswith("="):
+            if word != name[1:]:
+                return None
+        elif not word:
+            return None
+        else:
+            found[name] = word
+    return found
+
+
+def _content_type(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            return str(value.decode("latin-1"))
+    return ""
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes | None:
     """The body; None for one over MAX_BODY, whatever Content-Length says."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > MAX_BODY:
-        return None
-    body = b""
-    async for piece in request.stream():
-        body += piece
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY:
+            return None
+    body: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return body  # the client has gone: whatever is answered, nobody reads it
+        body += bytes(message.get("body", b""))
         if len(body) > MAX_BODY:
             return None
-    return body
+        if not message.get("more_body", False):
+            return body

@@ -9,7 +9,7 @@ from certmint.doors.acme import fields, views
 from certmint.doors.acme.problems import ACMEProblem
 from certmint.doors.acme.requests import Call
 from certmint.doors.acme.services import Services, Validators, json_response, link
-from certmint.enrolment.acme import authorizations, challenges
+from certmint.enrolment.acme import attesting, authorizations, challenges
 from certmint.model.acme import (
     Authorization,
     AuthorizationState,
@@ -52,9 +52,7 @@ class Authorizations:
         """Read a challenge, or answer it (7.5.1)."""
         account, challenge_id = call.signer, call.params["challenge"]
         if call.signed.payload is not None:
-            call.payload()
-            if challenges.begin(self._on.db, account, challenge_id, call.now, self._on.limits):
-                self._validate(call, challenge_id)
+            self._answer(call, challenge_id)
         with self._on.db.read() as tx:
             found = reads.acme_challenge(tx, account.id, challenge_id)
         if found is None:
@@ -66,6 +64,17 @@ class Authorizations:
             response.headers["Retry-After"] = RETRY_S
         return response
 
+    def _answer(self, call: Call, challenge_id: str) -> None:
+        """Judge an attestation at once; look at the network for everything else."""
+        payload, account, limits = call.payload(), call.signer, self._on.limits
+        if "attObj" in payload:
+            attestation = fields.octets(payload, "attObj")
+            sent = attesting.Answer(call.directory, account, challenge_id, attestation)
+            if attesting.answer(self._on.db, sent, call.now, limits):
+                return
+        if challenges.begin(self._on.db, account, challenge_id, call.now, limits):
+            self._validate(call, challenge_id)
+
     def _validate(self, call: Call, challenge_id: str) -> None:
         self._validators.look(
             partial(
@@ -74,10 +83,10 @@ class Authorizations:
             )
         )  # fmt: skip
 
-    def foresee(self, call: Call, ids: Sequence[str]) -> None:
+    def foresee(self, call: Call, ids: Sequence[str]) -> bool:
         """Look for persistent records at once, where the directory has that challenge."""
         if ChallengeType.DNS_PERSIST_01 not in call.directory.challenges:
-            return
+            return False
         with self._on.db.read() as tx:
             found = reads.acme_authorizations(tx, call.signer.id, ids)
         pending = [e for e in found.values() if e.state is AuthorizationState.PENDING]
@@ -88,6 +97,7 @@ class Authorizations:
                     self._on.network, self._on.clock(),
                 )
             )  # fmt: skip
+        return bool(pending)
 
     def _found(self, call: Call, authorization_id: str) -> Authorization:
         with self._on.db.read() as tx:

@@ -40,8 +40,9 @@ class Orders:
             now=call.now, random_bytes=self._on.random_bytes, extras=extras,
             limits=self._on.limits,
         )  # fmt: skip
-        if order.state is OrderState.PENDING:
-            self._authorizations.foresee(call, order.authorization_ids)
+        if order.state is OrderState.PENDING and self._authorizations.foresee(
+            call, order.authorization_ids
+        ):
             order = self.found(call, order.id)
         return self._view(call, order, 201)
 

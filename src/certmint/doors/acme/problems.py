@@ -15,11 +15,11 @@ URN = "urn:ietf:params:acme:error:"
 TYPES = frozenset({
     "accountDoesNotExist", "alreadyReplaced", "alreadyRevoked", "autoRenewalCanceled",
     "autoRenewalCancellationInvalid", "autoRenewalExpired", "autoRenewalRevocationNotSupported",
-    "badCSR", "badNonce", "badPublicKey", "badRevocationReason", "badSignatureAlgorithm", "caa",
-    "compound", "connection", "dns", "externalAccountRequired", "incorrectResponse",
-    "invalidContact", "invalidProfile", "malformed", "orderNotReady", "rateLimited",
-    "rejectedIdentifier", "serverInternal", "tls", "unauthorized", "unsupportedContact",
-    "unsupportedIdentifier", "userActionRequired",
+    "badAttestationStatement", "badCSR", "badNonce", "badPublicKey", "badRevocationReason",
+    "badSignatureAlgorithm", "caa", "compound", "connection", "dns", "externalAccountRequired",
+    "incorrectResponse", "invalidContact", "invalidProfile", "malformed", "orderNotReady",
+    "rateLimited", "rejectedIdentifier", "serverInternal", "tls", "unauthorized",
+    "unsupportedContact", "unsupportedIdentifier", "userActionRequired",
 })  # fmt: skip
 RETRY_AFTER_S = 60
 
@@ -30,6 +30,8 @@ _BY_CODE: Mapping[str, tuple[str, int]] = {
     "account-key-used": ("malformed", 409),
     "already-replaced": ("alreadyReplaced", 409),
     "already-revoked": ("alreadyRevoked", 400),
+    "attestation-missing": ("malformed", 400),
+    "authorization-hardware": ("malformed", 400),
     "authorization-over": ("malformed", 400),
     "authorization-stale": ("unauthorized", 403),
     "authorization-wildcard": ("malformed", 400),
@@ -45,9 +47,13 @@ _BY_CODE: Mapping[str, tuple[str, int]] = {
     "contact-scheme": ("unsupportedContact", 400),
     "contact-syntax": ("invalidContact", 400),
     "csr-asks-more": ("badCSR", 400),
+    "csr-not-attested": ("badCSR", 400),
     "csr-names": ("badCSR", 400),
     "csr-signature": ("badCSR", 400),
     "csr-syntax": ("badCSR", 400),
+    "hardware-attested": ("badCSR", 400),
+    "hardware-syntax": ("badCSR", 400),  # in a CSR; an order's is `identifier-syntax`
+    "identifier-syntax": ("malformed", 400),
     "identifier-type": ("unsupportedIdentifier", 400),
     "key-blocked": ("badCSR", 400),  # a key that is to be certified; badPublicKey is a JWS's
     "key-kind": ("badCSR", 400),

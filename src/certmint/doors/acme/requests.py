@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from certmint.doors.acme import jws
@@ -163,5 +164,9 @@ def is_plain(text: str) -> bool:
 
 def stored_key(account: Account) -> jws.AccountKey:
     """An account's key from its canonical JWK."""
+    return _key_of(account.jwk)
 
-    return jws.account_key(json.loads(account.jwk))
+
+@lru_cache(maxsize=4096)
+def _key_of(jwk: str) -> jws.AccountKey:
+    return jws.account_key(json.loads(jwk))

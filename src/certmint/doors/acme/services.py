@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from certmint.model.serial import RandomBytes
 from certmint.registry import fibres
 from certmint.registry.engine import Database
 
-VALIDATORS = 16
 QUICK_S = 1.5  # how long a request waits for its own validation before it says "processing"
 
 
@@ -40,18 +39,14 @@ class Services:
 
 
 class Validators:
-    """Threads that look at the network while clients wait, but not for long."""
+    """Work that looks at the network while clients wait, but not for long."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(VALIDATORS, thread_name_prefix="validator")
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
 
     def look(self, work: Callable[[], None]) -> None:
         """Begin the work, and come back when it is done or `QUICK_S` have passed."""
-        fibres.patiently(self._threads.submit(work), QUICK_S)
-
-    def close(self) -> None:
-        """End them; what they were at is looked at again by another node or later."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        fibres.patiently(fibres.begin(self._threads, work), QUICK_S)
 
 
 def json_response(

@@ -14,7 +14,13 @@ from certmint.doors.http import RETRY_AFTER_S, STATUS, problem_response
 from certmint.enrolment.delivery import Delivered
 from certmint.enrolment.renewal import Enrolled
 from certmint.model.cms import certificates_only
-from certmint.model.errors import CertmintError, Misconfigured, Unauthenticated, Unavailable
+from certmint.model.errors import (
+    CertmintError,
+    Misconfigured,
+    TooOften,
+    Unauthenticated,
+    Unavailable,
+)
 
 CERTIFICATES = "application/pkcs7-mime; smime-type=certs-only"
 PLAIN_KEY = "application/pkcs8"
@@ -67,6 +73,8 @@ def refusal(error: CertmintError, accept: str) -> Response:
     if isinstance(error, Unavailable):
         log.warning("unavailable: %s: %s", error.code, error.detail)
         headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, TooOften):
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Basic realm="certmint", charset="UTF-8"'
     return said(status, STATUS[type(error)][1], error.code, detail, accept, headers)

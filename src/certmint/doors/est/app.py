@@ -6,7 +6,7 @@ take tens of milliseconds, so they run in threads; everything else runs as the d
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
@@ -15,10 +15,11 @@ from starlette.responses import Response
 from certmint.doors.est import answers
 from certmint.doors.est.csrattrs import csr_attributes
 from certmint.doors.est.requests import read_csr, split_path, unbase64
-from certmint.doors.http import BodyLimit, Receive, Scope, Send, basic_login
-from certmint.enrolment import delivery, est
+from certmint.doors.http import BodyLimit, Receive, Scope, Send, basic_login, source_of
+from certmint.enrolment import asking, delivery, est
+from certmint.enrolment.asking import LabelSecret, OwnerPassword, Shown
 from certmint.enrolment.delivery import Delivery
-from certmint.enrolment.est import Channel, Label, Login
+from certmint.enrolment.est import Channel, Label
 from certmint.enrolment.issue import Gate
 from certmint.model.cms import certificates_only
 from certmint.model.csr import parse_csr
@@ -36,6 +37,7 @@ class Services:
     gate: Gate
     clock: Callable[[], dt.datetime]
     delivery: Delivery
+    secret_key: bytes = field(repr=False)  # of label secrets
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,21 @@ class Call:
     raw_path: bytes
     accept: str
     content_type: str
-    authorization: str
+    authorization: str = field(repr=False)
     body: bytes
     peer: bytes | None
     is_tls: bool
     channel: Channel
+    source: str
 
     @property
-    def login(self) -> Login | None:
-        """Raises Unauthenticated `login-required` for anything but Basic."""
-        return Login(*basic_login(self.authorization)) if self.authorization else None
+    def shown(self) -> Shown:
+        """Every proof that came. Raises Unauthenticated `login-required` for other than Basic."""
+        if not self.authorization:
+            return Shown(self.peer, source=self.source)
+        maker, separator, name, password = basic_login(self.authorization)
+        kind = OwnerPassword if separator == "/" else LabelSecret
+        return Shown(self.peer, (kind(maker, name, password),), source=self.source)
 
 
 Operation = Callable[[Call, Label | None], Response]
@@ -120,27 +127,27 @@ class ESTDoor:
         if not _is_csr(call):
             return _unsupported(call, CSR_TYPE)
         db, gate, now = self._on.db, self._on.gate, self._on.clock()
-        caller = est.admit(db, call.peer, call.login)
+        caller = asking.admit(db, call.shown, self._on.secret_key, now)
         data = unbase64(call.body)
         asked, csr = read_csr(data), parse_csr(data)
         est.check_channel(asked, call.channel)
         target = est.device_of(db, caller, label, asked)
         if is_renewal:
-            enrolled = est.reenrol(db, gate, target, csr, asked, caller.asker(now), now)
+            enrolled = est.reenrol(db, gate, target, csr, asked, caller.asker, now)
         else:
-            enrolled = est.enrol(db, gate, target, csr, caller.asker(now), now)
+            enrolled = est.enrol(db, gate, target, csr, caller.asker, now)
         return answers.certificate(enrolled, now)
 
     def _generate(self, call: Call, label: Label | None) -> Response:
         if not _is_csr(call):
             return _unsupported(call, CSR_TYPE)
         now = self._on.clock()
-        caller = est.admit(self._on.db, call.peer, call.login)
+        caller = asking.admit(self._on.db, call.shown, self._on.secret_key, now)
         asked = read_csr(unbase64(call.body))
         est.check_channel(asked, call.channel)
         target = est.device_of(self._on.db, caller, label, asked)
         delivered = delivery.deliver_key(
-            self._on.db, self._on.gate, target, asked, call.channel, caller.asker(now),
+            self._on.db, self._on.gate, target, asked, call.channel, caller.asker,
             self._on.delivery, now,
         )  # fmt: skip
         return answers.key_and_certificate(delivered, now)
@@ -167,6 +174,7 @@ def _call(scope: Scope, body: bytes) -> Call:
         peer=tls.get("peer"),
         is_tls=tls.get("on", False),
         channel=channel,
+        source=source_of(scope),
     )
 
 

@@ -1,10 +1,6 @@
 """Routes of the REST door. Each says who may come in; everything else is a use case."""
 
-import base64
-import binascii
-import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -12,34 +8,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from certmint.doors.http import BodyLimit, peer_certificate, problem, problem_response, unexpected
+from certmint.doors.http import BodyLimit, problem, problem_response, unexpected
 from certmint.doors.rest import views
-from certmint.enrolment import access, devices, renewal, revocation
-from certmint.enrolment.issue import Gate
-from certmint.enrolment.signing import SigningKeys
-from certmint.model.csr import parse_csr
-from certmint.model.entities import Certificate, Operator
+from certmint.doors.rest.callers import Services
+from certmint.doors.rest.devices import device_routes
+from certmint.doors.rest.owners import owner_routes
+from certmint.enrolment import access, devices, revocation
+from certmint.model.entities import Operator
 from certmint.model.errors import CertmintError, NotFound, Unauthenticated
-from certmint.model.evidence import HoldsCertificate, OwnerLogin
-from certmint.model.request import Requester, RequesterKind
 from certmint.model.rights import Right
-from certmint.model.serial import RandomBytes, parse_serial
-from certmint.model.states import DeviceState
+from certmint.model.serial import parse_serial
+from certmint.model.states import DeviceEvent, DeviceState
 from certmint.registry import reads
-from certmint.registry.engine import Database
+
+__all__ = ["Services", "rest_app"]
 
 _MAX_PAGE = 1000
-
-
-@dataclass(frozen=True)
-class Services:
-    """What the routes call into."""
-
-    db: Database
-    gate: Gate
-    keys: SigningKeys
-    clock: Callable[[], dt.datetime]
-    random_bytes: RandomBytes
 
 
 def rest_app(services: Services, version: str) -> FastAPI:
@@ -53,8 +37,8 @@ def rest_app(services: Services, version: str) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    app.include_router(_device_routes(services), prefix="/api/v1")
-    app.include_router(_owner_routes(services), prefix="/api/v1")
+    app.include_router(device_routes(services), prefix="/api/v1")
+    app.include_router(owner_routes(services), prefix="/api/v1")
     app.include_router(_operator_routes(services), prefix="/api/v1")
     app.add_exception_handler(CertmintError, _certmint_problem)
     app.add_exception_handler(RequestValidationError, _invalid_problem)
@@ -62,78 +46,6 @@ def rest_app(services: Services, version: str) -> FastAPI:
     app.add_exception_handler(Exception, unexpected)
     app.add_middleware(BodyLimit)
     return app
-
-
-def _device_routes(services: Services) -> APIRouter:
-    router = APIRouter(tags=["device"])
-    db, gate, clock = services.db, services.gate, services.clock
-
-    def me(request: Request) -> Certificate:
-        """The client certificate of the TLS connection, as this registry issued it."""
-        der = peer_certificate(request)
-        if der is None:
-            raise Unauthenticated("certificate-required", "show the device's client certificate")
-        return devices.identify(db, der)
-
-    Me = Annotated[Certificate, Depends(me)]  # noqa: N806
-
-    def target_of(shown: Certificate) -> devices.DeviceView:
-        if shown.device_id is None:
-            raise Unauthenticated(
-                "certificate-unknown", "the client certificate is not that of a device"
-            )
-        return devices.view(db, shown.tenant_id, shown.device_id)
-
-    def asker(shown: Certificate) -> renewal.Asker:
-        evidence = HoldsCertificate(shown.authority_id, shown.serial, clock())
-        return renewal.Asker(Requester(RequesterKind.DEVICE, shown.device_id or ""), (evidence,))
-
-    @router.get("/device")
-    def read_self(shown: Me) -> views.DeviceSelfView:
-        """The device's own record, and when to renew."""
-        return views.DeviceSelfView.of(target_of(shown), clock())
-
-    @router.post("/device/certificates", status_code=201)
-    def certify_self(shown: Me, body: views.CSRBody) -> views.EnrolledView:
-        """Certify the device's new key. Asking again with the same key gives the same answer."""
-        csr = parse_csr(body.csr.encode())
-        enrolled = renewal.renew(db, gate, target_of(shown), csr, asker(shown), clock())
-        return views.EnrolledView.of(enrolled)
-
-    @router.post("/device/keys", status_code=201)
-    def deliver_key(shown: Me, body: views.KeyBody) -> views.DeliveredKeyView:
-        """Make a key pair for the device; private profiles only."""
-        enrolled = renewal.deliver_key(
-            db, gate, target_of(shown), body.kind, asker(shown), clock(), services.random_bytes
-        )
-        return views.DeliveredKeyView(
-            **views.EnrolledView.of(enrolled).model_dump(),
-            encrypted_key=base64.b64encode(enrolled.encrypted_key).decode(),
-        )
-
-    return router
-
-
-def _owner_routes(services: Services) -> APIRouter:
-    router = APIRouter(tags=["owner"])
-    db, clock = services.db, services.clock
-
-    @router.post("/owner/devices/{serial_number}/certificates", status_code=201)
-    def certify_owned(
-        request: Request, serial_number: str, body: views.CSRBody
-    ) -> views.EnrolledView:
-        """Certify a key for a device of the logged-in owner (Basic: `manufacturer/user`)."""
-        tenant, username, password = _basic(request)
-        owner = devices.login(db, tenant, username, password)
-        csr = parse_csr(body.csr.encode())
-        target = devices.view_by_serial_number(db, owner.tenant_id, serial_number)
-        asker = renewal.Asker(
-            Requester(RequesterKind.OWNER, owner.id), (OwnerLogin(owner.id, clock()),)
-        )
-        enrolled = renewal.renew(db, services.gate, target, csr, asker, clock())
-        return views.EnrolledView.of(enrolled)
-
-    return router
 
 
 def _operator_routes(services: Services) -> APIRouter:
@@ -169,6 +81,7 @@ def _operator_routes(services: Services) -> APIRouter:
                 mac=each.mac,
                 product_id=each.product_id,
                 state=each.state.value,
+                suspended_for=each.suspended_for,
                 batch_id=each.batch_id,
                 claimed=each.owner_id is not None,
             )
@@ -214,6 +127,19 @@ def _operator_routes(services: Services) -> APIRouter:
         target = devices.view_by_serial_number(db, operator.tenant_id, serial_number)
         return views.DeviceSelfView.of(target, now)
 
+    @router.post("/devices/{serial_number}/resumption")
+    def resume_device(
+        operator: Annotated[Operator, Depends(allowed(Right.CHANGE_DEVICES))], serial_number: str
+    ) -> views.DeviceSelfView:
+        """Let a suspended device in again, whatever it was suspended for."""
+        now = clock()
+        devices.move(
+            db, operator.tenant_id, serial_number, DeviceEvent.RESUMED,
+            by=f"operator:{operator.id}", now=now,
+        )  # fmt: skip
+        target = devices.view_by_serial_number(db, operator.tenant_id, serial_number)
+        return views.DeviceSelfView.of(target, now)
+
     @router.get("/certificates/{serial}")
     def read_certificate(
         operator: Annotated[Operator, Depends(allowed(Right.READ_CERTIFICATES))], serial: str
@@ -239,24 +165,6 @@ def _operator_routes(services: Services) -> APIRouter:
         return views.CertificateView.of(revoked)
 
     return router
-
-
-def _basic(request: Request) -> tuple[str, str, str]:
-    refusal = Unauthenticated(
-        "login-required", "log in by HTTP Basic as 'manufacturer/user' with the owner's password"
-    )
-    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        raise refusal
-    try:
-        text = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        raise refusal from None
-    user, _, password = text.partition(":")
-    tenant, slash, username = user.partition("/")
-    if not slash or not password:
-        raise refusal
-    return tenant, username, password
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from certmint.enrolment.chains import pem
 from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.renewal import Enrolled, renewal_window
-from certmint.model.entities import Certificate, RevocationReason
+from certmint.model.entities import Certificate, Device, RevocationReason
 from certmint.model.keys import KeyKind
 
 
@@ -16,13 +16,128 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CSRBody(_Strict):
+class LabelBody(_Strict):
+    """What is printed on a device."""
+
+    manufacturer: str = Field(min_length=1, max_length=64)
+    serial_number: str = Field(min_length=1, max_length=64)
+    secret: str = Field(min_length=1, max_length=64)
+
+
+class ActivationBody(_Strict):
+    """A TPM without an AK certificate, second message; base64 of the TPM's structures."""
+
+    ek_public: str = Field(max_length=4_096, description="TPMT_PUBLIC")
+    ek_chain: str = Field(default="", max_length=32_768, description="PEM; or the EK is expected")
+    ak_public: str = Field(max_length=4_096, description="TPMT_PUBLIC")
+    secret: str = Field(max_length=128, description="what TPM2_ActivateCredential found")
+    cert_info: str = Field(max_length=4_096, description="TPMS_ATTEST of TPM2_Certify")
+    signature: str = Field(max_length=4_096, description="TPMT_SIGNATURE")
+    area: str = Field(max_length=4_096, description="TPMT_PUBLIC of the device's key")
+
+
+class AttestationBody(_Strict):
+    """What hardware says about the CSR's key, over a nonce of ours."""
+
+    manufacturer: str = Field(min_length=1, max_length=64)
+    product: str = Field(min_length=1, max_length=128)
+    nonce: str = Field(min_length=1, max_length=64)
+    object: str | None = Field(default=None, max_length=49_152, description="base64 of CBOR")
+    activation: ActivationBody | None = None
+
+
+class Proofs(_Strict):
+    """What may come in a body beside the client certificate and the login."""
+
+    label: LabelBody | None = None
+    attestation: AttestationBody | None = None
+    serial_number: str | None = Field(default=None, max_length=64)
+
+
+class CertifyBody(Proofs):
     """A request for a certificate."""
 
     csr: str = Field(min_length=1, max_length=16_384, description="PKCS#10 in PEM")
 
 
-class KeyBody(_Strict):
+class ChallengeBody(_Strict):
+    """Which devices a nonce is for."""
+
+    manufacturer: str = Field(min_length=1, max_length=64)
+    product: str = Field(min_length=1, max_length=128)
+
+
+class NonceView(_Strict):
+    """A nonce, to be signed as the text that it is."""
+
+    nonce: str
+    expires_at: dt.datetime
+
+
+class HideBody(ChallengeBody):
+    """A TPM without an AK certificate, first message; base64 of the TPM's structures."""
+
+    nonce: str = Field(min_length=1, max_length=64)
+    ek_public: str = Field(max_length=4_096)
+    ek_chain: str = Field(default="", max_length=32_768)
+    ak_public: str = Field(max_length=4_096)
+
+
+class CredentialView(_Strict):
+    """TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET in base64."""
+
+    credential_blob: str
+    encrypted_secret: str
+
+
+class PairingBody(_Strict):
+    """The code that the owner was shown."""
+
+    code: str = Field(min_length=1, max_length=32)
+
+
+class PairingView(PairingBody):
+    """A code, and until when the device may name it."""
+
+    expires_at: dt.datetime
+
+
+class ClaimCodeBody(_Strict):
+    """The claim code on the label."""
+
+    code: str = Field(min_length=1, max_length=64)
+
+
+class OfferView(_Strict):
+    """A transfer that waits for the other owner."""
+
+    serial_number: str
+    expires_at: dt.datetime
+
+
+class OwnedView(_Strict):
+    """A device, and whether it has an owner."""
+
+    serial_number: str
+    state: str
+    claimed: bool
+
+    @classmethod
+    def of(cls, device: Device) -> "OwnedView":
+        return cls(
+            serial_number=device.serial_number,
+            state=device.state.value,
+            claimed=device.owner_id is not None,
+        )
+
+
+class TimeView(_Strict):
+    """What time it is."""
+
+    time: dt.datetime
+
+
+class KeyBody(Proofs):
     """A request for a key pair and its certificate."""
 
     kind: KeyKind = KeyKind.P256
@@ -165,6 +280,7 @@ class DeviceRow(_Strict):
     mac: str
     product_id: str
     state: str
+    suspended_for: str
     batch_id: str | None
     claimed: bool
 

@@ -2,6 +2,7 @@
 
 They come with an order, or before one (7.4.1); one for a domain may be for the names below it as
 well (RFC 9444), and is then proved in the DNS alone: a web server speaks for its own name only.
+One for hardware serves one order: an attestation speaks of one key, and the next order has another.
 """
 
 import datetime as dt
@@ -79,8 +80,19 @@ def check_terms(directory: Directory, account: Account) -> None:
         )
 
 
+def validated_domains(
+    tx: Transaction, directory: Directory, scope: Scope
+) -> Sequence[DomainValidation]:
+    """What the maker validated, for accounts that the maker has bound."""
+    return reads.verified_domains(tx, directory.tenant_id) if scope.binding else ()
+
+
 def reject(
-    tx: Transaction, directory: Directory, scope: Scope, wanted: Sequence[Identifier]
+    tx: Transaction,
+    directory: Directory,
+    scope: Scope,
+    wanted: Sequence[Identifier],
+    domains: Sequence[DomainValidation],
 ) -> None:
     """Raises Rejected for identifiers that could never be certified here, one by one."""
     chain = authority_chain(tx, directory.tenant_id, directory.authority_id)
@@ -88,14 +100,18 @@ def reject(
     reasons: list[tuple[Identifier, CertmintError]] = []
     for identifier in wanted:
         name = identifier.name
-        if allowed is not None and name not in allowed:
+        if name is not None and allowed is not None and name not in allowed:
             detail = f"{name} is not a name of the device that this account is bound to"
             reasons.append((identifier, Refused("name-not-of-device", detail)))
-        elif any(link.constraints and not link.constraints.permits(name) for link in chain):
+        elif name is not None and any(
+            link.constraints and not link.constraints.permits(name) for link in chain
+        ):
             detail = f"{name} is outside the name constraints of this directory's authority"
             reasons.append((identifier, Refused("name-outside-constraints", detail)))
-        elif not challenge_types(directory, identifier, covers_subdomains=False):
-            detail = f"this directory has no challenge that could prove {name}"
+        elif not challenge_types(directory, identifier, covers_subdomains=False) and (
+            name is None or maker_validation(name, domains) is None
+        ):
+            detail = f"this directory has no challenge that could prove {identifier.value}"
             reasons.append((identifier, Refused("no-challenge", detail)))
     if reasons:
         raise Rejected(tuple(reasons))
@@ -136,10 +152,12 @@ def serving(
     """The one of `known` that an order uses for an identifier.
 
     A pending one for a whole domain is used only for a client that said it can prove the domain
-    (`ancestor`, RFC 9444 4.3).
+    (`ancestor`, RFC 9444 4.3); a valid one for hardware never, as it is about an earlier key.
     """
     for found in reversed(known):
         is_valid = found.state is AuthorizationState.VALID
+        if is_valid and identifier.is_hardware:
+            continue
         asked_for = found.identifier == ancestor if found.covers_subdomains else ancestor is None
         if found.covers(identifier) and (is_valid or asked_for):
             return found
@@ -149,12 +167,19 @@ def serving(
 def challenge_types(
     directory: Directory, identifier: Identifier, *, covers_subdomains: bool
 ) -> tuple[ChallengeType, ...]:
-    """What may show control: of a wildcard by DNS alone, of an address never (RFC 8738 7)."""
+    """What may show control: of a wildcard by DNS alone, of an address never (RFC 8738 7).
+
+    Hardware attests itself, and nothing else does.
+    """
+    attest = ChallengeType.DEVICE_ATTEST_01
+    if identifier.is_hardware:
+        return (attest,) if attest in directory.challenges else ()
+    offered = tuple(kind for kind in directory.challenges if kind is not attest)
     if identifier.type is IdentifierType.IP:
-        return tuple(kind for kind in directory.challenges if kind not in IN_THE_DNS)
+        return tuple(kind for kind in offered if kind not in IN_THE_DNS)
     if identifier.is_wildcard or covers_subdomains:
-        return tuple(kind for kind in directory.challenges if kind in IN_THE_DNS)
-    return directory.challenges
+        return tuple(kind for kind in offered if kind in IN_THE_DNS)
+    return offered
 
 
 def make(
@@ -181,8 +206,8 @@ def make(
         )
         for kind in kinds
     )
-    validated = maker_validation(identifier.name, domains)
-    evidence = ""
+    name, evidence = identifier.name, ""
+    validated = maker_validation(name, domains) if name is not None else None
     if validated is not None:
         seen = {"method": DELEGATED, "validation": validated.id, "adn": validated.domain}
         evidence = json.dumps(seen, sort_keys=True)
@@ -226,15 +251,21 @@ def new_authorization(
 
     `subdomains` asks for the names below too; where the directory or the account's binding does
     not allow that, the authorization is for the name alone (RFC 9444 4.2). It counts as an order.
-    Raises BadInput `authorization-wildcard`, Rejected, Refused `terms-changed`, RateLimited.
+    Raises BadInput `authorization-wildcard` or `authorization-hardware`, Rejected, Refused
+    `terms-changed`, RateLimited.
     """
     if identifier.is_wildcard:
         raise BadInput("authorization-wildcard", "a wildcard is authorized by an order only")
+    if identifier.is_hardware:
+        raise BadInput(
+            "authorization-hardware",
+            "hardware is authorized by an order only: it attests the key of one certificate",
+        )
     check_terms(directory, account)
     with db.read() as tx:
         scope = scope_of(tx, account)
-        reject(tx, directory, scope, [identifier])
-        domains = reads.verified_domains(tx, directory.tenant_id) if scope.binding else ()
+        domains = validated_domains(tx, directory, scope)
+        reject(tx, directory, scope, [identifier], domains)
         known = held(tx, directory, account, [identifier], now)
     wide = subdomains and may_cover_subdomains(directory, scope, identifier)
     for found in reversed(known):

@@ -2,8 +2,9 @@
 
 import datetime as dt
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 
 from certmint.enrolment.acme import limits as rates
@@ -21,24 +22,26 @@ from certmint.model.acme import (
     OrderEvent,
     OrderState,
 )
-from certmint.model.errors import NotFound, Unavailable, WrongState
+from certmint.model.errors import BadInput, NotFound, Unavailable, WrongState
 from certmint.model.names import DNSName, Name
-from certmint.registry import reads, writes
+from certmint.registry import fibres, reads, writes
 from certmint.registry.engine import Database, Transaction
 from certmint.validation import dns01, http01, tlsalpn01
 from certmint.validation.dns import Resolver
 from certmint.validation.reach import Failed, Reach
 
+VALIDATORS = 16
 PERSISTENT_LIFE = dt.timedelta(days=10)  # BR 3.2.2.4.22: a persistent record is no older proof
 _GIVEN_UP = json.dumps({"type": "unauthorized", "detail": "an authorization was deactivated"})
 
 
 @dataclass(frozen=True)
 class Network:
-    """How validators reach the world."""
+    """How validators reach the world: from `threads`, for its answers take their time."""
 
     resolver: Resolver
     reach: Reach
+    threads: Executor = field(default_factory=partial(ThreadPoolExecutor, VALIDATORS, "validator"))
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,15 @@ def begin(
 ) -> bool:
     """Take a challenge for validation; False if it was taken or is over already.
 
-    Raises NotFound `challenge-unknown`, WrongState `authorization-over`, RateLimited after too
-    many failures.
+    Raises NotFound `challenge-unknown`, WrongState `authorization-over`, BadInput
+    `attestation-missing` for one that is answered otherwise, RateLimited after too many failures.
     """
     with db.read() as tx:
-        found = reads.acme_challenge(tx, account.id, challenge_id)
-        if found is None:
-            raise NotFound("challenge-unknown", "there is no such challenge")
-        authorization, challenge = found
-        if challenge.state is not ChallengeState.PENDING:
-            return False
-        if authorization.state is not AuthorizationState.PENDING or now >= authorization.expires_at:
-            raise WrongState("authorization-over", "the authorization is not pending any more")
-        rates.check(tx, rates.failures(tx, account, limits), now)
+        found = waiting(tx, account, challenge_id, now, limits)
+    if found is None:
+        return False
+    if found[1].type is ChallengeType.DEVICE_ATTEST_01:
+        raise BadInput("attestation-missing", "device-attest-01 is answered with an attObj")
     try:
         db.write(
             lambda tx: writes.move_acme_challenge(
@@ -81,6 +80,25 @@ def begin(
     except WrongState:
         return False
     return True
+
+
+def waiting(
+    tx: Transaction, account: Account, challenge_id: str, now: dt.datetime, limits: Limits
+) -> tuple[Authorization, Challenge] | None:
+    """A challenge that may be answered now; None if it was taken or is over already.
+
+    Raises NotFound `challenge-unknown`, WrongState `authorization-over`, RateLimited.
+    """
+    found = reads.acme_challenge(tx, account.id, challenge_id)
+    if found is None:
+        raise NotFound("challenge-unknown", "there is no such challenge")
+    authorization, challenge = found
+    if challenge.state is not ChallengeState.PENDING:
+        return None
+    if authorization.state is not AuthorizationState.PENDING or now >= authorization.expires_at:
+        raise WrongState("authorization-over", "the authorization is not pending any more")
+    rates.check(tx, rates.failures(tx, account, limits), now)
+    return found
 
 
 def validate(
@@ -104,18 +122,20 @@ def validate(
         return
     authorization, challenge = found
     try:
-        seen = _look(account, authorization, challenge, place, network, now)
+        look = partial(_look, account, authorization, challenge, place, network, now)
+        seen = fibres.aside(network.threads, look)
     except (Failed, Unavailable) as failure:
         kind = failure.kind if isinstance(failure, Failed) else "dns"
         error = json.dumps({"type": kind, "detail": failure.detail})
 
         def fail(tx: Transaction) -> None:
             rates.count(tx, failing, limits, now)
-            _fail(tx, authorization, challenge, error, now)
+            fail_challenge(tx, authorization, challenge, error, now)
 
         db.write(fail)
     else:
-        db.write(lambda tx: _succeed(tx, authorization, challenge, seen, now))
+        life = PERSISTENT_LIFE if challenge.type is ChallengeType.DNS_PERSIST_01 else VALID_LIFE
+        db.write(lambda tx: pass_challenge(tx, authorization, challenge, seen, life, now))
 
 
 def foresee(
@@ -140,7 +160,8 @@ def foresee(
             ):
                 continue
             try:
-                seen = _look(account, authorization, challenge, place, network, now)
+                look = partial(_look, account, authorization, challenge, place, network, now)
+                seen = fibres.aside(network.threads, look)
             except (Failed, Unavailable):
                 continue
             try:
@@ -160,7 +181,7 @@ def _foreseen(
         tx, authorization.tenant_id, challenge.id, ChallengeState.PENDING,
         ChallengeEvent.ANSWERED, at=now,
     )  # fmt: skip
-    _succeed(tx, authorization, challenge, seen, now)
+    pass_challenge(tx, authorization, challenge, seen, PERSISTENT_LIFE, now)
 
 
 def _look(
@@ -171,7 +192,9 @@ def _look(
     network: Network,
     now: dt.datetime,
 ) -> dict[str, object]:
-    name: Name = authorization.identifier.name
+    name: Name | None = authorization.identifier.name
+    if name is None:
+        raise Failed("malformed", "hardware is not seen from the network: it attests itself")
     proof = f"{challenge.token}.{account.thumbprint}"
     if challenge.type is ChallengeType.HTTP_01:
         return http01.check(name, challenge.token, proof, network.resolver, network.reach)
@@ -189,13 +212,14 @@ def _look(
     return dns01.check(name, proof, network.resolver, url)
 
 
-def _fail(
+def fail_challenge(
     tx: Transaction,
     authorization: Authorization,
     challenge: Challenge,
     error: str,
     now: dt.datetime,
 ) -> None:
+    """A challenge that was taken failed: so do its authorization and the orders that need it."""
     tenant = authorization.tenant_id
     writes.move_acme_challenge(
         tx, tenant, challenge.id, ChallengeState.PROCESSING, ChallengeEvent.FAILED,
@@ -212,16 +236,16 @@ def _fail(
             )
 
 
-def _succeed(
+def pass_challenge(
     tx: Transaction,
     authorization: Authorization,
     challenge: Challenge,
-    seen: dict[str, object],
+    seen: Mapping[str, object],
+    life: dt.timedelta,
     now: dt.datetime,
 ) -> None:
+    """A challenge that was taken is satisfied; orders that waited for it alone are ready."""
     tenant = authorization.tenant_id
-    is_persistent = challenge.type is ChallengeType.DNS_PERSIST_01
-    life = PERSISTENT_LIFE if is_persistent else VALID_LIFE
     writes.move_acme_challenge(
         tx, tenant, challenge.id, ChallengeState.PROCESSING, ChallengeEvent.VALIDATED,
         validated_at=now, at=now,

@@ -58,7 +58,7 @@ def add_directory(
     with db.read() as tx:
         issuer = authority_named(tx, tenant.id, authority)
         for each in profiles:
-            _check_profile(profile_named(tx, tenant.id, each), issuer)
+            _check_profile(profile_named(tx, tenant.id, each), issuer, offer)
     made = Directory(
         id=new_id("dir", now, random_bytes),
         tenant_id=tenant.id,
@@ -78,8 +78,13 @@ def add_directory(
     return made
 
 
-def _check_profile(profile: Profile, issuer: Authority) -> None:
-    if profile.purpose is not Purpose.SERVICE or _CONTROLS not in profile.accepts:
+def _check_profile(profile: Profile, issuer: Authority, offer: Offer) -> None:
+    shown = _CONTROLS
+    if ChallengeType.DEVICE_ATTEST_01 in offer.challenges:
+        shown |= {EvidenceKind.ATTESTATION}
+    if profile.purpose is not Purpose.SERVICE or not any(
+        needed <= shown for needed in profile.accepts
+    ):
         raise BadInput(
             "directory-syntax",
             f"profile {profile.name!r} is not for names whose control is proved",

@@ -92,9 +92,9 @@ def new_order(
             raise RateLimited(
                 f"the account has {limits.open_orders} open orders: finish some first", FULL_RETRY_S
             )
-        authorizations.reject(tx, directory, scope, wanted)
+        domains = authorizations.validated_domains(tx, directory, scope)
+        authorizations.reject(tx, directory, scope, wanted, domains)
         before = predecessor(tx, account, wanted, replaces) if replaces is not None else None
-        domains = reads.verified_domains(tx, directory.tenant_id) if scope.binding else ()
         known = authorizations.held(tx, directory, account, wanted, now)
     desk = _Desk(directory, account, scope, domains, now, random_bytes)
     used, made = desk.authorize(wanted, extras.ancestors, known)
@@ -131,6 +131,10 @@ def _renewal(
 ) -> AutoRenewal | None:
     if wish is None:
         return None
+    if any(identifier.is_hardware for identifier in order.identifiers):
+        raise BadInput(
+            "auto-renewal", "hardware attests each certificate anew: such an order renews nothing"
+        )
     with db.read() as tx:
         profile = profile_of(tx, directory, order)
     return star.accept(directory, profile, order, wish, now)
@@ -213,7 +217,8 @@ def finalize(
     """Certify a ready order's names for the CSR's key, through the gate.
 
     One of several calls at once takes the order; the others raise WrongState `order-not-ready`.
-    A CSR that does not fit leaves the order ready (RFC 8555 7.4). Raises BadInput `csr-names`.
+    A CSR that does not fit leaves the order ready (RFC 8555 7.4). Raises BadInput `csr-names` or
+    `csr-not-attested`, Refused `authorization-stale`.
     """
     if order.state is not OrderState.READY or now >= order.expires_at:
         raise WrongState("order-not-ready", f"the order is {order.state}, not ready")

@@ -6,7 +6,7 @@ who presents a revoked certificate has something to explain.
 
 import datetime as dt
 
-from certmint.model.acceptance import written
+from certmint.model.acceptance import Situation, written
 from certmint.model.entities import Certificate
 from certmint.model.evidence import (
     Attestation,
@@ -22,7 +22,14 @@ from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, Facts, RequesterKind
 from certmint.model.states import BatchState
 from certmint.policy.rules.rule import Rule
-from certmint.policy.situation import grace_of, has, is_in_the_field, proofs_of, situation_of
+from certmint.policy.situation import (
+    grace_of,
+    has,
+    is_in_the_field,
+    is_repeated,
+    proofs_of,
+    situation_of,
+)
 
 CLONE_INTERVAL = dt.timedelta(minutes=10)
 
@@ -147,7 +154,7 @@ def _attested(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str 
             continue
         if piece.key_fingerprint != request.public_key.fingerprint:
             return "the attested key is not the key of this request"
-        if facts.device is None or facts.device.serial_number != piece.device_serial:
+        if piece.device_serial != (facts.device.serial_number if facts.device else ""):
             return f"the attestation names device {piece.device_serial!r}, not this one"
     return None
 
@@ -169,6 +176,10 @@ def _not_enough_here(request: CertificateRequest, facts: Facts, now: dt.datetime
     situation = situation_of(request, facts, now)
     wanted, held = facts.product.accepts.of(situation), proofs_of(request, facts)
     if any(needed <= held for needed in wanted):
+        return None
+    if is_repeated(request, facts, now) and any(
+        needed <= held for each in Situation for needed in facts.product.accepts.of(each)
+    ):
         return None
     return (
         f"for a device that is {situation}, product {facts.product.name!r} asks for "

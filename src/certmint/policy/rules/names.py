@@ -7,7 +7,7 @@ from publicsuffixlist import PublicSuffixList
 
 from certmint.model.csr import CSR
 from certmint.model.entities import DomainValidation, ValidationMethod
-from certmint.model.evidence import ControlsNames
+from certmint.model.evidence import Attestation, ControlsNames
 from certmint.model.names import DNSName, IPName, Name, is_special_use
 from certmint.model.profile import Purpose, Trust
 from certmint.model.request import CertificateRequest, Facts
@@ -22,7 +22,7 @@ def _suffixes() -> PublicSuffixList:
 
 def _count(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
     named = request.profile.purpose is Purpose.SERVICE
-    if named and not request.names:
+    if named and not request.names and not request.hardware:
         return "a service certificate needs at least one name"
     if not named and request.names:
         return f"a {request.profile.purpose} certificate carries no DNS names or addresses"
@@ -112,14 +112,28 @@ def _foreign_name(request: CertificateRequest, facts: Facts, _: dt.datetime) -> 
 def _csr_asks_more(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
     if not isinstance(request.key, CSR):
         return None
-    for name in request.key.names:
-        if name not in request.names:
-            return f"the CSR asks for {name}, which this certificate will not carry"
+    for asked in (*request.key.names, *request.key.hardware):
+        if asked not in request.names and asked not in request.hardware:
+            return f"the CSR asks for {asked}, which this certificate will not carry"
     common_name = request.key.common_name
     if common_name is None or request.profile.purpose is not Purpose.SERVICE:
         return None
     if common_name.lower() not in map(str, request.names):
         return f"the CSR's common name {common_name!r} is not one of the certificate's names"
+    return None
+
+
+def _unattested(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
+    attested = {
+        name
+        for piece in request.evidence
+        if isinstance(piece, Attestation)
+        and piece.key_fingerprint == request.public_key.fingerprint
+        for name in piece.hardware
+    }
+    for name in request.hardware:
+        if name not in attested:
+            return f"no hardware has attested that it is {name} and holds this key"
     return None
 
 
@@ -141,6 +155,8 @@ def _subject(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str |
 def _not_public(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
     if request.profile.trust is not Trust.PUBLIC:
         return None
+    if request.hardware:
+        return "a public certificate says nothing of hardware (BR 7.1.2.7.12): leave it out"
     for name in request.names:
         if is_special_use(name):
             return f"{name} exists only inside private networks; use a private profile"
@@ -152,8 +168,8 @@ def _not_public(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> s
 
 
 RULES = (
-    Rule("name-count", "RFC 5280 4.2.1.6", "A service certificate has names; others have none.",
-         _count),
+    Rule("name-count", "RFC 5280 4.2.1.6",
+         "A service certificate names something; others have no DNS names or addresses.", _count),
     Rule("name-outside-constraints", "RFC 5280 4.2.1.10",
          "Names and subject are within the constraints of every CA in the chain.", _constrained),
     Rule("name-not-validated", "BR 3.2.2.4, 4.2.1",
@@ -162,6 +178,9 @@ RULES = (
          _foreign_name),
     Rule("name-not-public", "BR 4.2.2, 3.2.2.6",
          "A public certificate names only what exists on the public Internet.", _not_public),
+    Rule("hardware-attested", "draft-ietf-acme-device-attest 5",
+         "A certificate names hardware that attested its name, and that it holds this very key.",
+         _unattested),
     Rule("csr-asks-more", "RFC 8555 7.4, RFC 7030 4.2.1",
          "The CSR asks for nothing that the certificate will not carry.", _csr_asks_more),
     Rule("subject-not-allowed", "BR 7.1.2.7.2, 802.1AR 8.6",

@@ -31,6 +31,7 @@ from certmint.registry.reads.acme import (
     valid_acme_authorizations,
 )
 from certmint.registry.reads.acme_extensions import (
+    acme_anchors,
     acme_auto_renewal,
     acme_count,
     acme_order_renewing,
@@ -112,6 +113,7 @@ __all__ = [
     "acme_account_by_key",
     "acme_accounts",
     "acme_accounts_with_key",
+    "acme_anchors",
     "acme_authorization",
     "acme_authorizations",
     "acme_auto_renewal",

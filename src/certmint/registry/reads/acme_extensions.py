@@ -1,16 +1,18 @@
-"""Reading what ACME's extensions keep: counters, and orders whose certificate renews itself."""
+"""Reading what ACME's extensions keep: counters, trusted hardware, self-renewing orders."""
 
 import datetime as dt
 
 import sqlalchemy as sa
 
-from certmint.model.acme import AutoRenewal
+from certmint.model.acme import AutoRenewal, Directory
 from certmint.model.entities import Certificate
 from certmint.model.serial import Serial
 from certmint.registry import acme_rows, rows, schema
 from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
+from certmint.registry.reads.askers import AnchorRow
 
+_ANCHOR = schema.acme_anchor.c
 _COUNTER = schema.acme_counter.c
 _RENEWAL = schema.acme_auto_renewal.c
 _RENEWED = schema.acme_renewed.c
@@ -31,6 +33,17 @@ _BY_ISSUER_KEY = Compiled(
     .limit(1)
 )
 _IS_ACTIVE = sa.text("state = 'active'")  # in the words of the partial index
+
+
+def acme_anchors(tx: Transaction, directory: Directory) -> list[AnchorRow]:
+    """The CAs that vouch for hardware at a directory."""
+    query = sa.select(schema.acme_anchor).where(
+        _ANCHOR.tenant_id == directory.tenant_id, _ANCHOR.directory_id == directory.id
+    )
+    return [
+        AnchorRow(row.format, row.fingerprint, row.der, row.added_at)
+        for row in tx.execute(query.order_by(_ANCHOR.format, _ANCHOR.fingerprint))
+    ]
 
 
 def acme_count(tx: Transaction, subject: str, now: dt.datetime) -> tuple[int, dt.datetime]:

@@ -33,6 +33,7 @@ from certmint.registry.writes.acme import (
     use_acme_nonce,
 )
 from certmint.registry.writes.acme_extensions import (
+    add_acme_anchor,
     add_acme_auto_renewal,
     claim_acme_replacement,
     count_acme,
@@ -40,6 +41,7 @@ from certmint.registry.writes.acme_extensions import (
     move_acme_auto_renewal,
     postpone_acme_renewal,
     record_acme_renewal,
+    remove_acme_anchor,
 )
 from certmint.registry.writes.askers import (
     add_attestation_anchor,
@@ -93,6 +95,7 @@ __all__ = [
     "Transaction",
     "abandon_intent",
     "add_acme_account",
+    "add_acme_anchor",
     "add_acme_authorizations",
     "add_acme_auto_renewal",
     "add_acme_binding",
@@ -138,6 +141,7 @@ __all__ = [
     "record_acme_renewal",
     "record_intents",
     "record_issued",
+    "remove_acme_anchor",
     "retire_authority",
     "revoke_acme_binding",
     "revoke_certificate",

@@ -1,4 +1,4 @@
-"""Writing what ACME's extensions keep: counters, replacements, orders that renew themselves.
+"""Writing what ACME's extensions keep: counters, trusted hardware, orders that renew themselves.
 
 Laws: of two orders that would replace one certificate one does; a self-renewing order that was
 given up brings no certificate any more, not even one that was being signed in that moment.
@@ -14,6 +14,7 @@ from certmint.model.acme import (
     AutoRenewal,
     AutoRenewalEvent,
     AutoRenewalState,
+    Directory,
     Order,
     OrderState,
 )
@@ -23,8 +24,10 @@ from certmint.model.states import after
 from certmint.registry import acme_rows, schema
 from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.statements import count, insert_if_absent, log
+from certmint.registry.reads.askers import AnchorRow
+from certmint.registry.statements import add, count, insert_if_absent, log
 
+_ANCHOR = schema.acme_anchor.c
 _COUNTER = schema.acme_counter.c
 _REPLACEMENT = schema.acme_replacement.c
 _ORDER = schema.acme_order.c
@@ -41,6 +44,37 @@ _COUNT = Compiled(
     )
     .returning(_COUNTER.spent, _COUNTER.until)
 )
+
+
+def add_acme_anchor(tx: Transaction, directory: Directory, anchor: AnchorRow, *, by: str) -> None:
+    """Let a CA vouch for hardware at a directory. Raises Conflict `anchor-exists`."""
+    taken = Conflict("anchor-exists", f"this root is trusted for {anchor.format!r} already")
+    row = {"tenant_id": directory.tenant_id, "directory_id": directory.id, **vars(anchor)}
+    add(tx, schema.acme_anchor, row, taken)
+    log(
+        tx, "acme-anchor.added", directory.tenant_id, directory.id,
+        by=by, at=anchor.added_at, format=anchor.format, fingerprint=anchor.fingerprint,
+    )  # fmt: skip
+
+
+def remove_acme_anchor(
+    tx: Transaction, directory: Directory, fingerprint: str, *, by: str, at: dt.datetime
+) -> bool:
+    """Whether the directory trusted this CA, for whatever format; it does not any more."""
+    gone = count(
+        tx,
+        sa.delete(schema.acme_anchor).where(
+            _ANCHOR.tenant_id == directory.tenant_id,
+            _ANCHOR.directory_id == directory.id,
+            _ANCHOR.fingerprint == fingerprint,
+        ),
+    )
+    if gone:
+        log(
+            tx, "acme-anchor.removed", directory.tenant_id, directory.id,
+            by=by, at=at, fingerprint=fingerprint,
+        )  # fmt: skip
+    return bool(gone)
 
 
 def count_acme(

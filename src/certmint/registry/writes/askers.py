@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from certmint.model.entities import Sighting
+from certmint.model.entities import Product, Sighting
 from certmint.model.errors import Conflict
 from certmint.model.serial import Serial
-from certmint.registry import reads, schema
+from certmint.registry import reads, rows, schema
 from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
 from certmint.registry.reads.askers import AnchorRow, Pairing, Transfer
@@ -144,24 +144,19 @@ def add_attestation_anchor(
     )  # fmt: skip
 
 
-def set_product_policy(
-    tx: Transaction,
-    tenant_id: str,
-    product_id: str,
-    accepts: str,
-    grace: int | None,
-    *,
-    by: str,
-    at: dt.datetime,
-) -> None:
-    """Change what a product asks for; `accepts` and `grace` are a row's."""
-    product = schema.product.c
+def set_product_policy(tx: Transaction, product: Product, *, by: str, at: dt.datetime) -> None:
+    """Change what a product asks for: its `accepts` and `grace`."""
+    row = rows.product_row(product)
+    column = schema.product.c
     tx.execute(
         sa.update(schema.product)
-        .where(product.tenant_id == tenant_id, product.id == product_id)
-        .values(accepts=accepts, grace=grace)
+        .where(column.tenant_id == product.tenant_id, column.id == product.id)
+        .values(accepts=row["accepts"], grace=row["grace"])
     )
-    log(tx, "product.policy-set", tenant_id, product_id, by=by, at=at, accepts=accepts)
+    log(
+        tx, "product.policy-set", product.tenant_id, product.id,
+        by=by, at=at, accepts=list(product.accepts.lines()),
+    )  # fmt: skip
 
 
 def set_transfer(
@@ -207,9 +202,12 @@ def set_lockout(
     at: dt.datetime,
     until: dt.datetime,
     forgotten: dt.datetime,
+    keep: int = LOCKOUTS,
 ) -> None:
-    """Remember a failure. Subjects that were quiet since `forgotten` go, and the oldest over
-    LOCKOUTS."""
+    """Remember a failure; subjects that were quiet since `forgotten` go, and the oldest over `keep`.
+
+    No change of anything, so it is not audited: an attacker would fill the log.
+    """
     changed = count(
         tx,
         sa.update(schema.lockout)
@@ -223,8 +221,8 @@ def set_lockout(
     quiet = sa.select(_LOCKOUT.subject).where(_LOCKOUT.failed_at < forgotten).limit(1_000)
     tx.execute(sa.delete(schema.lockout).where(_LOCKOUT.subject.in_(quiet)))
     over = tx.execute(sa.select(sa.func.count()).select_from(schema.lockout)).scalar_one()
-    if over > LOCKOUTS:
-        oldest = sa.select(_LOCKOUT.subject).order_by(_LOCKOUT.failed_at).limit(over - LOCKOUTS)
+    if over > keep:
+        oldest = sa.select(_LOCKOUT.subject).order_by(_LOCKOUT.failed_at).limit(over - keep)
         tx.execute(sa.delete(schema.lockout).where(_LOCKOUT.subject.in_(oldest)))
 
 
