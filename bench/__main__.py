@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import workloads
+from bench import acme, workloads
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--devices", type=int, default=2000, help="devices of a factory batch")
+    parser.add_argument("--orders", type=int, default=1000, help="ACME orders of one round")
+    parser.add_argument("--only", choices=["acme"], help="one workload")
     given = parser.parse_args()
+    if given.only == "acme":
+        acme_rows(given.orders, given.rounds)
+        return
     rows = []
     with workloads.Stage() as stage:
         for name, unit, ours, limit, limit_name in (
@@ -56,6 +61,28 @@ def main() -> None:
                 f"{row.ours / row.limit:5.2f} of {row.limit_name} ({row.limit:.0f})",
                 flush=True,
             )
+    acme_rows(given.orders, given.rounds)
+
+
+def acme_rows(orders: int, rounds: int) -> None:
+    """Whole orders, and how latency and memory behave."""
+    with acme.certmint() as server:
+        server.orders(200, 0)  # warm
+        runs = [server.orders(orders, 1000 + turn * orders) for turn in range(rounds)]
+        limit = statistics.median(acme.floor() for _ in range(rounds))
+    rate = statistics.median(run.tally.rate for run in runs)
+    cpu = statistics.median(run.cpu for run in runs)
+    slow = statistics.median(run.tally.quantile(0.99) for run in runs)
+    growth = (runs[-1].memory - runs[0].memory) / max(1, orders * (rounds - 1))
+    print(
+        f"ACME, http-01 fetched (G6)         {rate:9.0f} orders/s       "
+        f" {1 / cpu / limit:5.2f} of the signatures alone ({limit:.0f}); {cpu * 1e3:.2f} ms of CPU"
+    )
+    print(
+        f"ACME latency and memory (G8)       p99 {slow * 1e3:.0f} ms; "
+        f"{runs[-1].memory / 1e6:.0f} MB, {growth:.0f} octets more with each order",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -79,8 +79,17 @@ class Connection:
         raw = await self._reader.readuntil(b"\r\n\r\n")
         status, *lines = raw.decode("latin-1").rstrip().split("\r\n")
         headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines if ": " in line)}
+        if headers.get("transfer-encoding") == "chunked":
+            return Reply(int(status.split()[1]), headers, await self._chunks())
         size = 0 if method == "HEAD" else int(headers.get("content-length", "0"))
         return Reply(int(status.split()[1]), headers, await self._reader.readexactly(size))
+
+    async def _chunks(self) -> bytes:
+        whole = b""
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            whole += (await self._reader.readexactly(size + 2))[:-2]
+        await self._reader.readexactly(2)
+        return whole
 
     def close(self) -> None:
         self._writer.close()
@@ -201,7 +210,11 @@ def request_for(identifier: dict[str, str]) -> bytes:
 
 
 async def load(
-    directory: str, identifiers: Callable[[int], dict[str, str]], count: int, workers: int, port: int
+    directory: str,
+    identifiers: Callable[[int], dict[str, str]],
+    count: int,
+    workers: int,
+    port: int,
 ) -> Tally:
     """So many orders by so many workers, each with an account and a connection of its own."""
     context = ssl.create_default_context()

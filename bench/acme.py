@@ -1,0 +1,134 @@
+"""Whole ACME orders against a server in a process of its own.
+
+The limit is the arithmetic that an order cannot do without: five signatures of the client and one
+of its CSR verified, one certificate signed.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bench.acme_client import Tally, load
+
+WORKERS = 16
+SIGNED_REQUESTS = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: CPU of the server in seconds an order, its memory at the end in octets."""
+
+    tally: Tally
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running ACME server, which fetches http-01 from `port`."""
+
+    directory: str
+    pid: int
+    port: int
+
+    def orders(self, count: int, first: int) -> Run:
+        """So many orders, each for an address of its own in 127/8."""
+
+        def identifier(number: int) -> dict[str, str]:
+            place = first + number
+            return {
+                "type": "ip",
+                "value": f"127.{1 + place // 62500}.{place // 250 % 250}.{1 + place % 250}",
+            }
+
+        began = _cpu(self.pid)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            tally = runner.run(load(self.directory, identifier, count, WORKERS, self.port))
+        if tally.errors:
+            raise RuntimeError(f"{len(tally.errors)} orders failed: {tally.errors[0]}")
+        return Run(tally, (_cpu(self.pid) - began) / count, _memory(self.pid))
+
+
+@contextlib.contextmanager
+def certmint() -> Iterator[Server]:
+    """A fresh lab."""
+    folder = Path(tempfile.mkdtemp(prefix="certmint-bench-acme-"))
+    https, http, web, tls = (_free_port() for _ in range(4))
+    command = [
+        str(Path(sys.executable).with_name("certmint")), "lab", str(folder / "lab"),
+        "--https", str(https),
+        "--http", str(http), "--http01-port", str(web), "--tls-port", str(tls),
+    ]  # fmt: skip
+    with _running(command, dict(os.environ), https) as pid:
+        yield Server(f"https://localhost:{https}/acme/lab/acme/directory", pid, web)
+    shutil.rmtree(folder)
+
+
+def floor() -> float:
+    """Orders a CPU-second that the arithmetic alone allows."""
+    key, algorithm, content = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.ECDSA(hashes.SHA256()),
+        b"x" * 400,
+    )
+    signature, public = key.sign(content, algorithm), key.public_key()
+    began = time.process_time()
+    for _ in range(200):
+        for _ in range(SIGNED_REQUESTS + 1):
+            public.verify(signature, content, algorithm)
+        key.sign(content, algorithm)
+    return 200 / (time.process_time() - began)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], environment: dict[str, str], port: int) -> Iterator[int]:
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _await_port(port, process)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"{process.args!r} did not start listening on port {port}")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
