@@ -1,5 +1,5 @@
 #!/bin/sh
-# certmint-agent.sh: keeps a device's HTTPS certificate fresh, with sh, openssl and maybe curl.
+# certmint-agent.sh: keeps a device's HTTPS certificate fresh
 #
 # Laws: what has a name is complete, and `live` changes by one rename. A key and its CSR are on disk
 # before the CSR leaves. What the server sends is compared, never run. No secret is in argv.
@@ -330,14 +330,14 @@ report() {
 	say "$1: valid until $(shown $not_after), next renewal at $(shown $renew_at)"
 }
 run() { # an attempt is a process of its own, and no signal interrupts it
-	failures=0 delay=$(dice 60) # the power is back in the whole street
+	failures=0 delay=$(dice 60) # not the whole street at once
 	find_live
 	[ "$live" ] || delay=0
 	while :; do
-		sleep $delay &
+		sleep $delay >/dev/null 4>&- &
 		child=$!
 		[ "$woken" ] || wait $child
-		[ -z "$woken" ] || kill $child
+		[ -z "$woken" ] || kill -9 $child
 		child= woken=
 		rm -f $w/retry $w/next
 		(trap unlock EXIT && trap 'exit 143' TERM INT && configure && renew)
@@ -362,7 +362,7 @@ status() {
 	[ $now -ge $not_before ] && [ $now -le $not_after ] || die 1 'it is not valid now'
 }
 unlock() {
-	[ -z "$child" ] || kill $child
+	[ -z "$child" ] || kill -9 $child # TERM is lost after a fork
 	[ -z "$locked" ] || rm -rf ../lock
 }
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certmint_agent import BUILD_DATE, cms, credential, schedule, server, service
+from certmint_agent import BUILD_DATE, cms, credential, schedule, server, service, signed
 from certmint_agent.config import Config
 from certmint_agent.credential import Credential
 from certmint_agent.errors import CheckFailed, Misconfigured, Refused, Unacceptable, Unreachable
@@ -56,6 +56,7 @@ def renew(agent: Agent, *, force: bool = False, key_from_server: bool = False) -
     """Renew if it is due (or `force`), else say when. Raises AgentError; see the module."""
     with agent.store.locked():
         transport, now = _reach(agent)
+        _mention_identity(agent, now)
         live = agent.store.live()
         if live and not live.state.proved and not force and now < live.leaf.not_valid_after_utc:
             live = _prove(agent, live)
@@ -94,6 +95,19 @@ def _reach(agent: Agent) -> tuple[Transport, dt.datetime]:
         f"judging by the server's, {stated.isoformat()}"
     )
     return transport, stated
+
+
+def _mention_identity(agent: Agent, now: dt.datetime) -> None:
+    """An expired identity is shown all the same: within bounds the server may excuse it."""
+    config = agent.config
+    if config.identity_certificate is None or config.identity_key is None:
+        return
+    end = credential.load_identity(config.identity_certificate, config.identity_key)[0]
+    if now > end.not_valid_after_utc:
+        agent.say(
+            f"the identity certificate expired at {end.not_valid_after_utc.isoformat()}; "
+            "the server decides whether that is excused"
+        )
 
 
 def _ask(agent: Agent, transport: Transport, due: bool) -> Device | None:
@@ -178,7 +192,12 @@ def _fetch_key(
         raise Misconfigured("a key from the server is encrypted to identity_certificate: set it")
     identity = credential.load_identity(config.identity_certificate, config.identity_key)
     issued: Issued = server.deliver_key(transport, config.key_kind)
-    content = cms.open_envelope(issued.envelope or b"", *identity)
+    anchors, host = server.vouchers(config)
+    content = cms.open_envelope(
+        issued.envelope or b"",
+        *identity,
+        verify=lambda data: signed.vouched_key(data, anchors, host, now),
+    )
     try:
         key = credential.load_key(content)
     except ValueError:

@@ -11,6 +11,8 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from cryptography import x509
+
 from certmint_agent.config import Config
 from certmint_agent.errors import Misconfigured, Unacceptable
 from certmint_agent.schedule import Window
@@ -63,6 +65,15 @@ def connect(config: Config, *, clock_is_right: bool) -> Transport:
         clock_is_right,
         authorization,
     )
+
+
+def vouchers(config: Config) -> tuple[list[x509.Certificate], str]:
+    """Who may vouch for the server, and its name. Raises Misconfigured if ca_file is none."""
+    try:
+        anchors = x509.load_pem_x509_certificates(config.ca_file.read_bytes())
+    except (OSError, ValueError) as problem:
+        raise Misconfigured(f"ca_file {config.ca_file}: {problem}") from None
+    return anchors, urllib.parse.urlsplit(config.server).hostname or ""
 
 
 def time_of(transport: Transport) -> dt.datetime | None:

@@ -1,4 +1,4 @@
-"""A tiny CA, a server that plays the REST contract over mTLS, a router, and agents between."""
+"""A tiny CA, a server that plays REST and EST over mTLS, a router, and agents between."""
 
 import base64
 import dataclasses
@@ -256,10 +256,10 @@ class World:
         issued = self.issue(key.public_key(), self.names)
         return {**issued, "encrypted_key": base64.b64encode(sealed).decode()}
 
-    def start(self, *, start=NOW - DAY, end=NOW + DAY) -> None:
-        """Serve with a TLS certificate of these dates for localhost."""
+    def start(self, *, start=NOW - DAY, end=NOW + DAY, name="localhost") -> None:
+        """Serve with a TLS certificate of these dates."""
         key = ec.generate_private_key(ec.SECP256R1())
-        leaf = self.root.issue(key.public_key(), ["localhost"], start=start, end=end)
+        leaf = self.root.issue(key.public_key(), [name], start=start, end=end)
         (self.folder / "tls.pem").write_bytes(leaf.public_bytes(PEM) + key_bytes(key))
         (self.folder / "ca.pem").write_bytes(self.root.certificate.public_bytes(PEM))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

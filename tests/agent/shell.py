@@ -13,10 +13,11 @@ import certmint_agent
 SCRIPT = Path(certmint_agent.__file__).with_name("certmint-agent.sh")
 SHELLS = {"ash": ("busybox", "ash"), "dash": ("dash",)}
 # All that a device needs beside its shell, openssl and perhaps curl.
-TOOLS = (
-    "awk cat cmp cp cut date dirname grep head ln ls mkdir mktemp mv openssl readlink rm sed sleep "
-    "sort sync tail tr wc"
-).split()
+TOOLS = [
+    *("awk", "cat", "cmp", "cp", "cut", "date", "dirname", "grep", "head", "ln", "ls", "mkdir"),
+    *("mktemp", "mv", "openssl", "readlink", "rm", "sed", "sleep", "sort", "sync", "tail", "tr"),
+    "wc",
+]
 
 
 @dataclasses.dataclass
@@ -95,5 +96,7 @@ def pair_is_whole(service: Path) -> bool:
         return True
     key = ["openssl", "pkey", "-in", str(live / "key.pem"), "-pubout"]
     leaf = ["openssl", "x509", "-in", str(live / "chain.pem"), "-noout", "-pubkey"]
-    halves = [subprocess.run(words, capture_output=True, check=True).stdout for words in (key, leaf)]
+    halves = [
+        subprocess.run(words, capture_output=True, check=True).stdout for words in (key, leaf)
+    ]
     return halves[0] == halves[1]

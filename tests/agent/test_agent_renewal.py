@@ -42,6 +42,23 @@ def later(world, days: float) -> Callable[[], dt.datetime]:
     return world.now
 
 
+def test_an_expired_identity_is_shown_and_said(world, device) -> None:
+    """The server decides about it; whoever reads the agent's log learns why it may say no."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    expired = world.root.issue(key.public_key(), subject="RT-0001", end=world.now() - DAY / 2)
+    (world.folder / "idevid.pem").write_bytes(expired.public_bytes(serialization.Encoding.PEM))
+    (world.folder / "idevid.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    with pytest.raises(Unreachable):  # this server excuses nothing, and ends the handshake
+        renew(device.agent())
+    assert "the identity certificate expired at" in device.said[0]
+
+
 def posts(world) -> list[str]:
     return [content["csr"] for path, content, _ in world.requests if path.endswith("certificates")]
 

@@ -1,9 +1,13 @@
 """`certmint acme` as an operator types it, and the configuration of its limits."""
 
+import datetime as dt
 import json
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from certmint.app import config
 from certmint.app.cli import root
@@ -140,3 +144,27 @@ def test_the_jobs_of_acme_run(installed: Path) -> None:
     jobs._tidy_acme()
     jobs._renew_orders()
     here.close()
+
+
+def test_an_operator_says_whose_hardware_a_directory_believes(certmint, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """A CA is added, listed and removed; its SHA-256 is its name."""
+    certmint(*add("hardware", "--challenge", "device-attest-01", "--eab"))
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "TPM CA")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "ca.pem"
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    words = ("acme", "anchor", "add", "hardware", "--certificate", str(file), "--format")
+    code, fingerprint, _ = certmint(*words, "tpm")
+    assert (code, fingerprint.strip()) == (0, made.fingerprint(hashes.SHA256()).hex())
+    assert certmint(*words, "tpm")[0] == 5
+    assert certmint(*words, "idevid")[0] == 2
+    code, listed, _ = certmint("acme", "anchor", "list", "hardware", "--json")
+    assert (code, json.loads(listed)["sha256"]) == (0, fingerprint.strip())
+    assert certmint("acme", "anchor", "remove", "hardware", fingerprint.strip())[0] == 0
+    assert certmint("acme", "anchor", "remove", "hardware", fingerprint.strip())[0] == 4

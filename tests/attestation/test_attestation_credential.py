@@ -130,6 +130,7 @@ def test_an_ek_has_the_attributes_of_the_template(bit: int) -> None:
         tpmt_public(ec_key(ec.SECP384R1()), EK_ATTRIBUTES, ek=True),
         tpmt_public(rsa.generate_private_key(65537, 1024), EK_ATTRIBUTES, ek=True),  # noqa: S505
     ],
+    ids=["no policy", "decrypts", "name", "cipher", "digest", "curve", "small"],
 )
 def test_an_ek_is_of_the_template_or_none(area: bytes) -> None:
     """Known to the registry or not: another policy, cipher, name algorithm or size."""

@@ -11,6 +11,7 @@ PAGE = ROOT / "docs/conformance/acme.md"
 FILES = {
     "enrolment": "enrolment/test_enrolment_acme.py",
     "machine": "enrolment/test_enrolment_acme_machine.py",
+    "nodes": "enrolment/test_enrolment_acme_nodes.py",
     "extensions": "enrolment/test_enrolment_acme_extensions.py",
     "validation": "validation/test_validation_challenges.py",
 }

@@ -1,9 +1,10 @@
-"""Four ACME clients that we did not write, each asked in its own words for the same things.
+"""Five ACME clients that we did not write, each asked in its own words for the same things.
 
 `issue` and `renew` return the file with the chain, leaf first. A client that fails raises `Failed`
 with everything it said. Each keeps its state in a folder of its own; none touches the system's.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -305,6 +306,52 @@ class Uacme:
         client = [self.program, "--acme-url", self.home.lab.directory]
         client += ["--confdir", str(self.home.folder / "uacme"), *words]
         run(in_place_of_the_bundle(self.home.lab.ca_file, client))
+
+
+@dataclass(frozen=True)
+class PythonACME:
+    """Python's `acme` library, by the system's Python; see `python_acme.py`."""
+
+    program: str
+    home: Home
+
+    def issue(
+        self, names: tuple[str, ...], challenge: Challenge = "http-01", key: KeyType = "ecdsa"
+    ) -> Path:
+        self._say("issue", names=names, challenge=challenge, key=key)
+        return self._folder / "chain.pem"
+
+    def renew(self, name: str) -> Path:
+        return self.issue((name,))
+
+    def revoke(self, name: str) -> None:
+        self._say("revoke")
+
+    def roll_key(self, key: KeyType = "ecdsa") -> None:
+        """Replace the account's key by one of this kind (RFC 8555 7.3.5)."""
+        self._say("newkey", key=key)
+
+    @property
+    def account_key(self) -> Path:
+        """The account's present key."""
+        return self._folder / "account.pem"
+
+    @property
+    def _folder(self) -> Path:
+        return self.home.folder / "python-acme"
+
+    def _say(self, verb: str, **asked: object) -> None:
+        lab = self.home.lab
+        common = {
+            "kid": lab.kid if self.home.bound else "", "hmac_key": lab.hmac_key, "mail": MAIL,
+            "http01": lab.http01, "txt": lab.txt, "key": "ecdsa",
+        }  # fmt: skip
+        environment = {
+            "ASKED": json.dumps(common | asked), "REQUESTS_CA_BUNDLE": str(lab.ca_file),
+        }  # fmt: skip
+        script = str(Path(__file__).with_name("python_acme.py"))
+        run([self.program, "-W", "ignore", script, verb, str(self._folder), lab.directory],
+            environment)  # fmt: skip
 
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"

@@ -1,4 +1,4 @@
-"""What the interop tests share: two labs, one that requires a binding, and four clients."""
+"""What the interop tests share: two labs, one that requires a binding, and five clients."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from .clients import BUNDLE, Certbot, Client, Dehydrated, Home, Lego, Uacme, in_place_of_the_bundle
+from .clients import (
+    BUNDLE,
+    Certbot,
+    Client,
+    Dehydrated,
+    Home,
+    Lego,
+    PythonACME,
+    Uacme,
+    in_place_of_the_bundle,
+)
 from .lab import Lab, lab, names
 
 Require = Callable[..., str]
@@ -75,7 +85,15 @@ def uacme(require: Require, tmp_path: Path) -> Callable[..., Uacme]:
     return lambda lab, *, bound=False: Uacme(program, Home(tmp_path, lab, bound))
 
 
-@pytest.fixture(params=["certbot", "lego", "dehydrated", "uacme"])
+@pytest.fixture
+def python_acme(require: Require, tmp_path: Path) -> Callable[..., PythonACME]:
+    """`python_acme(lab)`: a client over python's `acme` library that never ran before."""
+    require("/usr/lib/python3/dist-packages/acme/client.py", package="python3-acme")
+    program = require("/usr/bin/python3", package="python3")
+    return lambda lab, *, bound=False: PythonACME(program, Home(tmp_path, lab, bound))
+
+
+@pytest.fixture(params=["certbot", "lego", "dehydrated", "uacme", "python_acme"])
 def prepare(request: pytest.FixtureRequest) -> Prepare:
     """Each of the clients in turn."""
     chosen: Prepare = request.getfixturevalue(request.param)

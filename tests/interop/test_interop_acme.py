@@ -4,13 +4,14 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from .clients import Certbot, Client, Failed, Lego, Uacme, run
+from .clients import Certbot, Client, Failed, Lego, PythonACME, Uacme, run
 from .lab import Lab
 
 pytestmark = pytest.mark.slow
@@ -133,12 +134,17 @@ def test_lego_proves_a_name_over_tls(
     assert _names(leaf) == ["tls.lego.lab.test"]
 
 
-def test_uacme_rolls_its_account_key(
-    uacme: Callable[..., Uacme], open_lab: Lab, tmp_path: Path, accepted: Judge
+@pytest.mark.parametrize("program", ["uacme", "python_acme"])
+def test_a_client_rolls_its_account_key(
+    program: str,
+    request: pytest.FixtureRequest,
+    open_lab: Lab,
+    tmp_path: Path,
+    accepted: Judge,
 ) -> None:
     """After a rollover the new key is the account, and the old key is nobody (RFC 8555 7.3.5)."""
-    client = uacme(open_lab)
-    name = "rolled.uacme.lab.test"
+    client: Uacme | PythonACME = request.getfixturevalue(program)(open_lab)
+    name = _name(client, "rolled")
     client.issue((name,))
     old = Path(shutil.copy(client.account_key, tmp_path / "old.pem"))
 
@@ -150,8 +156,25 @@ def test_uacme_rolls_its_account_key(
 
     shutil.copy(old, client.account_key)
 
-    with pytest.raises(Failed, match="no account associated"):
+    with pytest.raises(Failed, match=r"no account associated|accountDoesNotExist"):
         client.renew(name)
+
+
+@pytest.mark.parametrize("kinds", [("rsa", "ecdsa"), ("ecdsa", "rsa")])
+def test_an_account_changes_the_kind_of_its_key(
+    kinds: tuple[Literal["rsa", "ecdsa"], Literal["rsa", "ecdsa"]],
+    python_acme: Callable[..., PythonACME],
+    open_lab: Lab,
+    accepted: Judge,
+) -> None:
+    """From RSA to P-256 and back: the two signatures of a rollover may be of different kinds."""
+    client, (before, after) = python_acme(open_lab), kinds
+    name = f"{before}-to-{after}.python.lab.test"
+    client.issue((name,), key=before)
+
+    client.roll_key(after)
+
+    assert _names(accepted(client.renew(name), open_lab)) == [name]
 
 
 @pytest.mark.parametrize("program", ["certbot", "uacme"])

@@ -20,7 +20,7 @@ from certmint.model.acme import (
     OrderEvent,
     OrderState,
 )
-from certmint.model.entities import Manufacturer, RevocationReason
+from certmint.model.entities import Manufacturer, RevocationReason, Sighting
 from certmint.model.errors import CertmintError
 from certmint.model.profile import SERVICE, Purpose
 from certmint.model.states import (
@@ -32,8 +32,12 @@ from certmint.model.states import (
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
 from certmint.registry.engine import Database, Transaction
+from certmint.registry.reads.askers import AnchorRow, Pairing, Transfer
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
+LATER = NOW + dt.timedelta(days=1)
+WHO: dict[str, Any] = {"by": "eve", "at": NOW}
+ROOT = AnchorRow("tpm", "ab", b"der", NOW)
 NOTHING: tuple[object, ...] = (None, [], {}, (), reads.CertificateCounts(0, 0, 0))
 
 
@@ -70,7 +74,26 @@ def things(maker, client) -> Things:
     (device,) = maker.devices(1)
     issued = maker.issue(device)
     order = client.order(serial=issued.serial, authority_id=issued.authority_id)
+    maker.db.write(lambda tx: known_by_more(tx, maker, device, owner))
     return Things(maker, operator, validation, owner, device, issued, client, order)
+
+
+def known_by_more(tx: Transaction, maker: Any, device: Any, owner: Any) -> None:
+    """What tells who asks for a device: secret, sighting, hardware, root, offers."""
+    writes.set_label_secrets(tx, maker.id, "claim", [(device.id, "mac")], **WHO)
+    writes.set_sighting(tx, maker.id, seen(device.id, "192.0.2.1"))
+    writes.expect_hardware(tx, maker.id, device.id, "tpm-ek:ab", **WHO)
+    writes.add_attestation_anchor(tx, maker.id, maker.product.id, ROOT, by="x")
+    writes.set_transfer(tx, maker.id, offer(device.id, owner), **WHO)
+    writes.set_pairing(tx, maker.id, device.id, Pairing(owner.id, "mac", LATER), **WHO)
+
+
+def seen(device_id: str, source: str) -> Sighting:
+    return Sighting(device_id, source, "key", NOW)
+
+
+def offer(device_id: str, owner: Any) -> Transfer:
+    return Transfer(device_id, owner.id, owner.id, LATER)
 
 
 @pytest.fixture
@@ -139,12 +162,18 @@ READS: dict[str, Read] = {
     "acme_order_of_serial": lambda tx, t, x: reads.acme_order_of_serial(
         tx, t, x.certificate.serial
     ),
+    "label_secret": lambda tx, t, x: reads.label_secret(tx, t, x.device.id, "claim"),
+    "sighting": lambda tx, t, x: reads.sighting(tx, t, x.device.id),
+    "device_id_by_hardware": lambda tx, t, _: reads.device_id_by_hardware(tx, t, "tpm-ek:ab"),
+    "expected_hardware": lambda tx, t, x: reads.expected_hardware(tx, t, x.device.id),
+    "attestation_anchors": lambda tx, t, x: reads.attestation_anchors(tx, t, x.maker.product.id),
+    "device_transfer": lambda tx, t, x: reads.device_transfer(tx, t, x.device.id, NOW),
+    "device_pairings": lambda tx, t, x: reads.device_pairings(tx, t, x.device.id, NOW),
     "audit_events": lambda tx, t, _: own_events(reads.audit_events(tx, t)),
 }
 
 # Every write that takes a tenant, aimed at the things of `maker`.
 Write = Callable[[reads.Transaction, str, Things], object]
-WHO = {"by": "eve", "at": NOW}
 WRITES: dict[str, Write] = {
     "set_operator_disabled": lambda tx, t, x: writes.set_operator_disabled(
         tx, t, x.operator.id, True, **WHO
@@ -214,6 +243,27 @@ WRITES: dict[str, Write] = {
     "move_acme_challenge": lambda tx, t, x: writes.move_acme_challenge(
         tx, t, x.challenge, ChallengeState.PENDING, ChallengeEvent.ANSWERED, at=NOW
     ),
+    "set_label_secrets": lambda tx, t, x: writes.set_label_secrets(
+        tx, t, "claim", [(x.device.id, "mine")], **WHO
+    ),
+    "spend_label_secret": lambda tx, t, x: writes.spend_label_secret(
+        tx, t, x.device.id, "claim", x.certificate.serial, NOW
+    ),
+    "set_sighting": lambda tx, t, x: writes.set_sighting(tx, t, seen(x.device.id, "mine")),
+    "expect_hardware": lambda tx, t, x: writes.expect_hardware(
+        tx, t, x.device.id, "tpm-ek:ab", **WHO
+    ),
+    "forget_hardware": lambda tx, t, x: writes.forget_hardware(
+        tx, t, x.device.id, "tpm-ek:ab", **WHO
+    ),
+    "add_attestation_anchor": lambda tx, t, x: writes.add_attestation_anchor(
+        tx, t, x.maker.product.id, ROOT, by="eve"
+    ),
+    "set_transfer": lambda tx, t, x: writes.set_transfer(tx, t, offer(x.device.id, x.owner), **WHO),
+    "set_pairing": lambda tx, t, x: writes.set_pairing(
+        tx, t, x.device.id, Pairing(x.owner.id, "mine", LATER), **WHO
+    ),
+    "drop_offers": lambda tx, t, x: writes.drop_offers(tx, t, x.device.id),
     "add_profile": lambda tx, t, _: writes.add_profile(tx, t, SERVICE, **WHO),
 }
 

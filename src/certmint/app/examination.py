@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from certmint.app import config, jobs, tls, wiring
+from certmint.enrolment.devices import CLONED
 from certmint.enrolment.reconcile import GRACE
 from certmint.model.entities import Authority
 from certmint.model.errors import CertmintError, Misconfigured
-from certmint.model.states import AuthorityState
+from certmint.model.states import AuthorityState, DeviceState
 from certmint.registry import audit, reads
 from certmint.registry.engine import open_database
 
@@ -52,6 +53,7 @@ def examine(config_path: Path) -> list[Finding]:
         found += [
             _attempt("audit chain", lambda: _audit(here)),
             _attempt("issuances", lambda: _orphans(here)),
+            _attempt("devices", lambda: _clones(here)),
             *_authorities(here),
             _attempt("server certificate", lambda: _server(here)),
             _attempt("listeners", lambda: _listeners(loaded)),
@@ -127,6 +129,26 @@ def _orphans(here: wiring.Installation) -> str:
             f"{len(orphans)} issuances were cut off by a crash and wait for `certmint reconcile`"
         )
     return "every intent has its certificate or was revoked"
+
+
+def _clones(here: wiring.Installation) -> str:
+    """Devices whose identity was seen in two places: somebody has to look at them."""
+    found: list[str] = []
+    after = None
+    with here.db.read() as tx:
+        while page := reads.manufacturers(tx, after):
+            for tenant in page:
+                suspended = reads.devices(
+                    tx, tenant.id, state=DeviceState.SUSPENDED, suspended_for=CLONED, limit=1000
+                )
+                found += [f"{tenant.slug}/{each.serial_number}" for each in suspended]
+            after = page[-1].slug
+    if found:
+        raise _wrong(
+            f"{len(found)} suspended as cloned, such as {', '.join(found[:3])}: revoke the "
+            "identity, or `certmint device resume`"
+        )
+    return "no identity was seen in two places"
 
 
 def _authorities(here: wiring.Installation) -> Iterator[Finding]:

@@ -40,7 +40,8 @@ class Activation:
     """The second message of a TPM without an AK certificate; see `attestation.credential`.
 
     `ek_chain` is empty where the registry knows the EK by its digest; `secret` is what
-    TPM2_ActivateCredential found; the rest is TPM2_Certify with the nonce as qualifying data.
+    TPM2_ActivateCredential found; the rest is TPM2_Certify with SHA-256 of the nonce's text as
+    qualifying data.
     """
 
     ek_public: bytes
@@ -246,7 +247,7 @@ def _judged(
         cert_info=said.cert_info,
         signature=said.signature,
         area=said.area,
-        nonce=nonce,
+        nonce=hashlib.sha256(nonce).digest(),  # not every TPM takes more than 34 octets
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives import serialization
 
 from certmint.enrolment import chains
+from certmint.enrolment.attesting import parse_identifier
 from certmint.enrolment.authorities import profile_named
 from certmint.enrolment.issue import Gate, Outcome
 from certmint.enrolment.keygen import make_key, pkcs8_of
@@ -115,8 +116,8 @@ def submit(
     """Take a manifest: its devices become EXPECTED, all of them or none.
 
     The same manifest for the same product is the same batch. Raises Conflict `device-exists`
-    when a serial number or label belongs to an earlier batch, BadInput `manifest-syntax` when no
-    certificate can carry one.
+    when a serial number or label belongs to an earlier batch, or `hardware-taken`; BadInput
+    `manifest-syntax` when no certificate can carry one, or `hardware-syntax`.
     """
     with db.read() as tx:
         known = reads.batch_by_manifest(tx, tenant.id, product.id, manifest.hash)
@@ -149,10 +150,17 @@ def submit(
     ]
     for device in devices:
         _check_nameable(tenant, product, device)
+    expected = [
+        (device.id, parse_identifier(line.attestation_id))
+        for device, line in zip(devices, manifest.lines, strict=True)
+        if line.attestation_id
+    ]
 
     def work(tx: Transaction) -> None:
         writes.add_batch(tx, batch, by=by, at=now)
         writes.add_devices(tx, devices, by=by, at=now)
+        for device_id, name in expected:
+            writes.expect_hardware(tx, tenant.id, device_id, name, by=by, at=now)
 
     db.write(work)
     return batch

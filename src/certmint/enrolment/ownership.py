@@ -43,7 +43,8 @@ def claim_by_code(
     Conflict `device-claimed`, Refused `device-state`.
     """
     device = _find(db, owner.tenant_id, serial_number)
-    secrets.check(db, key, LabelKind.CLAIM, device, serial_number, typed, source, now)
+    whose = f"{owner.tenant_id}/{serial_number}"
+    secrets.check(db, key, LabelKind.CLAIM, device, whose, typed, source, now)
     if device is None:
         raise NotFound("device-unknown", f"there is no device {serial_number!r}")
     return _claim(db, device, owner.id, by=f"owner:{owner.id}", now=now)

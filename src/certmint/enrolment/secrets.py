@@ -104,21 +104,22 @@ def prove(
     with db.read() as tx:
         tenant = reads.manufacturer_by_slug(tx, maker)
         device = reads.device_by_serial_number(tx, tenant.id, serial_number) if tenant else None
-    spent_on = check(db, key, LabelKind.ENROLMENT, device, serial_number, typed, source, now)
+    whose = f"{maker}/{serial_number}"
+    spent_on = check(db, key, LabelKind.ENROLMENT, device, whose, typed, source, now)
     if device is None:
         raise _wrong()
     return device, EnrolmentSecret(device.serial_number, spent_on, now)
 
 
 def check(
-    db: Database, key: bytes, kind: LabelKind, device: Device | None, serial_number: str,
-    typed: str, source: str, now: dt.datetime,
+    db: Database, key: bytes, kind: LabelKind, device: Device | None, whose: str, typed: str,
+    source: str, now: dt.datetime,
 ) -> str:  # fmt: skip
     """What the secret was spent on ("" for nothing), if it is the device's.
 
     Raises Unauthenticated `secret-wrong`, TooOften `login-locked`.
     """
-    subject = logins.subject_of(kind.value, serial_number, source)
+    subject = logins.subject_of(kind.value, whose, source)
     with db.read() as tx:
         logins.refuse_early(tx, subject, now)
         stored = reads.label_secret(tx, device.tenant_id, device.id, kind.value) if device else None

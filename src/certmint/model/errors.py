@@ -64,7 +64,7 @@ class WrongState(CertmintError):
 class TooOften(CertmintError):
     """Asked or guessed too often; `retry_after` is in seconds."""
 
-    def __init__(self, code: str, detail: str, retry_after: int) -> None:
+    def __init__(self, code: str, detail: str, retry_after: int = 60) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
 

@@ -1,8 +1,9 @@
 """Factory manifests: a CSV file that names the devices of one batch.
 
-The header names the columns; `serial` is required, `mac` and `label` are optional. A label is the
-device's part of its DNS name; without one it is the serial number in lower case. Every line is
-checked before anything is stored: one bad line refuses the whole manifest and is named.
+The header names the columns: `serial`, and optionally `mac`, `label` and `attestation_id`. A label
+is the device's part of its DNS name; without one it is the serial number in lower case. An
+attestation id is the hardware that the device has, `KIND:VALUE`. Every line is checked before
+anything is stored: one bad line refuses the whole manifest and is named.
 """
 
 import csv
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from certmint.model.errors import BadInput
 
-COLUMNS = ("serial", "mac", "label")
+COLUMNS = ("serial", "mac", "label", "attestation_id")
 MAX_LINES = 1_000_000
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}\Z")
@@ -29,6 +30,7 @@ class ManifestLine:
     serial_number: str
     mac: str
     label: str
+    attestation_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ def _header(cells: list[str]) -> list[str]:
     if unknown or "serial" not in names or len(set(names)) != len(names):
         raise BadInput(
             "manifest-syntax",
-            f"the header is {','.join(cells)!r}: write 'serial', and optionally 'mac' and 'label'",
+            f"the header is {','.join(cells)!r}: write 'serial', and optionally 'mac', 'label' and "
+            "'attestation_id'",
         )
     return names
 
@@ -99,11 +102,11 @@ def _line(number: int, header: list[str], cells: list[str]) -> ManifestLine:
         raise BadInput("manifest-syntax", f"line {number}: {mac!r} is not a MAC address")
     if not _LABEL.match(label):
         raise BadInput("manifest-syntax", f"line {number}: label {label!r} is not a DNS label")
-    return ManifestLine(number, serial, mac, label)
+    return ManifestLine(number, serial, mac, label, fields.get("attestation_id", ""))
 
 
 def _refuse_duplicates(lines: tuple[ManifestLine, ...]) -> None:
-    for field in ("serial_number", "label", "mac"):
+    for field in ("serial_number", "label", "mac", "attestation_id"):
         first: dict[str, int] = {}
         for line in lines:
             value = getattr(line, field)

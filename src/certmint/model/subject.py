@@ -113,6 +113,9 @@ def _check_attribute(kind: str, value: str) -> None:
     _, tag, most = ATTRIBUTES[kind]
     if not value.strip() or len(value) > most or any(ord(c) < 0x20 for c in value):
         raise BadInput("subject-syntax", f"{kind}={value!r} must have 1 to {most} characters")
+    if kind == "CN" and len(value.encode()) > most:
+        # RFC 5280 counts characters, verifiers count octets: what one of them refuses is no use.
+        raise BadInput("subject-syntax", f"CN={value!r} has more than {most} octets in UTF-8")
     if tag == der.PRINTABLE_STRING and not _PRINTABLE.issuperset(value):
         raise BadInput("subject-syntax", f"{kind}={value!r} has characters outside PrintableString")
     if tag == der.IA5_STRING and not value.isascii():

@@ -20,6 +20,7 @@ from certmint.registry import failures
 from certmint.registry.columns import Timestamp, moment, to_number
 
 Values = Mapping[str, Any]
+FEW = 4
 CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
 DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
 
@@ -62,20 +63,28 @@ class Compiled:
 
 
 class Among:
-    """Rows of `query` whose `column` is one of several values; a single one goes the short way.
+    """Rows of `query` whose `column` is one of several values; a few go the short way.
 
     `more` are the query's bind parameters.
     """
 
     def __init__(self, query: sa.Select[Any], column: sa.ColumnElement[Any]) -> None:
-        self._one = Compiled(query.where(column == sa.bindparam("value_among")))
+        self._few: list[Compiled] = []
+        for count in range(1, FEW + 1):
+            places: list[sa.BindParameter[Any]] = [
+                sa.bindparam(f"among_{place}") for place in range(count)
+            ]
+            self._few.append(Compiled(query.where(column.in_(places))))
         self._query, self._column = query, column
 
     def all(self, tx: sa.Connection, values: Iterable[object], **more: Any) -> list[Any]:
-        """The rows, in no order of their own for several values."""
+        """The rows, as the query orders them; in no order for more than CHUNK values."""
         wanted = list(values)
-        if len(wanted) == 1:
-            return self._one.all(tx, value_among=wanted[0], **more)
+        if not wanted:
+            return []
+        if len(wanted) <= FEW:
+            given = {f"among_{place}": value for place, value in enumerate(wanted)}
+            return self._few[len(wanted) - 1].all(tx, **given, **more)
         found: list[Any] = []
         for start in range(0, len(wanted), CHUNK):
             piece = self._query.where(self._column.in_(wanted[start : start + CHUNK]))

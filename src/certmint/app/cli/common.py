@@ -21,6 +21,7 @@ from certmint.model.errors import (
     Misconfigured,
     NotFound,
     Refused,
+    TooOften,
     Unauthenticated,
     Unavailable,
     WrongState,
@@ -39,6 +40,7 @@ EXIT_CODES: Mapping[type[CertmintError], int] = {
     NotFound: 4,
     Conflict: 5,
     WrongState: 5,
+    TooOften: 6,
     Unavailable: 6,
     Misconfigured: 7,
 }

@@ -1,7 +1,11 @@
 """`certmint device | owner`."""
 
+import contextlib
 import datetime as dt
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -16,13 +20,28 @@ from certmint.app.cli.common import (
     tenant_of,
     tenant_option,
 )
-from certmint.model.entities import Certificate
+from certmint.model.entities import Certificate, Device
+from certmint.model.errors import BadInput
 from certmint.model.states import DeviceEvent, DeviceState
+
+if TYPE_CHECKING:
+    from certmint.app.wiring import Installation
 
 
 @click.group()
 def device() -> None:
-    """Devices: list, show, claim, suspend, retire."""
+    """Devices: list, show, claim, labels, suspend, retire."""
+
+
+@contextlib.contextmanager
+def new_secret_file(path: Path) -> Iterator[TextIO]:
+    """A new file that only its owner may read. Raises BadInput `file-unwritable`."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise BadInput("file-unwritable", f"{path} cannot be made: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as file:
+        yield file
 
 
 @device.command("list")
@@ -54,7 +73,8 @@ def list_devices(
             )  # fmt: skip
     rows = [
         {"serial": each.serial_number, "label": each.label, "mac": each.mac or None,
-         "state": each.state.value, "claimed": each.owner_id is not None}
+         "state": each.state.value, "suspended_for": each.suspended_for or None,
+         "claimed": each.owner_id is not None}
         for each in found
     ]  # fmt: skip
     print_rows(rows, as_json=as_json, empty="no devices")
@@ -70,6 +90,7 @@ def list_devices(
 def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool) -> None:
     """Show one device, its certificates, and when it will renew."""
     from certmint.enrolment import devices
+    from certmint.enrolment.ownership import state_of
     from certmint.enrolment.renewal import renewal_window
     from certmint.registry import reads
 
@@ -80,6 +101,8 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
             certificates = reads.certificates(
                 tx, tenant.id, device_id=found.device.id, after=None, limit=1000
             )
+            hardware = reads.expected_hardware(tx, tenant.id, found.device.id)
+            ownership = state_of(tx, found.device, here.clock()).value
     planned = renewal_window(found.service, found) if found.service else None
     now = here.clock()
     rows = [
@@ -98,9 +121,12 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
         "label": found.device.label,
         "mac": found.device.mac or None,
         "state": found.device.state.value,
+        "suspended_for": found.device.suspended_for or None,
         "names": list(map(str, found.product.names_of(found.device.label))),
         "batch": found.device.batch_id,
         "owner": found.device.owner_id,
+        "ownership": ownership,
+        "hardware": hardware,
         "renews_from": planned.start if planned else None,
         "renews_until": planned.end if planned else None,
     }
@@ -135,6 +161,102 @@ def claim(config_path: Path, slug: str | None, serial_number: str, username: str
             by=console_operator(), now=here.clock(),
         )  # fmt: skip
     click.echo(f"{serial_number} belongs to {username}")
+
+
+@device.command()
+@click.argument("serial_number")
+@config_option
+@tenant_option
+def release(config_path: Path, slug: str | None, serial_number: str) -> None:
+    """Take a device from its owner, so that somebody else can claim it."""
+    from certmint.enrolment import ownership
+
+    with installation(config_path) as here:
+        ownership.release(
+            here.db, tenant_of(here, slug).id, serial_number, None,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{serial_number} has no owner")
+
+
+@device.command()
+@click.argument("serial_number")
+@click.argument("identifier")
+@config_option
+@tenant_option
+def expect(config_path: Path, slug: str | None, serial_number: str, identifier: str) -> None:
+    """Register the hardware in a device: KIND:VALUE, such as tpm-ek:<SHA-256 of the EK's SPKI>."""
+    from certmint.enrolment import attesting
+
+    with installation(config_path) as here:
+        name = attesting.expect(
+            here.db, tenant_of(here, slug), serial_number, identifier,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{serial_number} is expected to have {name}")
+
+
+@device.command()
+@click.argument("serial_number")
+@config_option
+@tenant_option
+@json_option
+def secret(config_path: Path, slug: str | None, serial_number: str, as_json: bool) -> None:
+    """Make a new label for one device: enrolment secret and claim code. The old ones end."""
+    from certmint.enrolment import devices
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        found = devices.view_by_serial_number(here.db, tenant.id, serial_number).device
+        (made,) = _labels(here, tenant.id, [found])
+    print_item(made, as_json=as_json)
+
+
+@device.command()
+@click.option("--batch", required=True, help="The batch whose labels are printed.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new CSV file.")
+@config_option
+@tenant_option
+def labels(config_path: Path, slug: str | None, batch: str, out: Path) -> None:
+    """Make new labels for every device of a batch, into a file for the label printer.
+
+    The file holds secrets: print it, and destroy it.
+    """
+    from certmint.enrolment.batches import batch_of
+    from certmint.registry import reads
+
+    lines = ["serial,enrolment_secret,claim_code"]
+    with new_secret_file(out) as file, installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        batch_of(here.db, tenant, batch)
+        after = 0
+        while True:
+            with here.db.read() as tx:
+                found = reads.batch_devices(tx, tenant.id, batch, after_line=after)
+            if not found:
+                break
+            lines += [",".join(row.values()) for row in _labels(here, tenant.id, found)]
+            after = found[-1].line or after
+        file.write("\n".join(lines) + "\n")
+    click.echo(f"{len(lines) - 1} labels in {out}; destroy the file when they are printed")
+
+
+def _labels(here: "Installation", tenant_id: str, found: list[Device]) -> list[dict[str, str]]:
+    from certmint.app.wiring import SECRETS, derived_key
+    from certmint.enrolment.secrets import make_labels
+
+    made = make_labels(
+        here.db, tenant_id, found, derived_key(here.config, SECRETS),
+        by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
+    )  # fmt: skip
+    return [
+        {
+            "serial": each.serial_number,
+            "enrolment_secret": each.enrolment_secret,
+            "claim_code": each.claim_code,
+        }
+        for each in made
+    ]
 
 
 def _moving(name: str, event: DeviceEvent, about: str) -> None:

@@ -7,14 +7,21 @@ import click
 from certmint.app.cli.common import (
     config_option,
     console_operator,
+    days,
     installation,
     json_option,
     print_item,
     print_rows,
+    read_file,
     tenant_of,
     tenant_option,
 )
 from certmint.model.entities import Product
+
+_ACCEPT = (
+    "Which proofs buy a certificate: 'renewing: identity-certificate | service-certificate', for "
+    "first, renewing, expired, re-imaged; or 'strict'. Several; what is not said is the default."
+)
 
 
 @click.group()
@@ -30,6 +37,8 @@ def product() -> None:
 @click.option("--service-profile", default="service", show_default=True)
 @click.option("--name-pattern", "patterns", multiple=True, help="'{id}.dev.example.com'")
 @click.option("--shared-name", "shared", multiple=True, help="A name every device may carry.")
+@click.option("--accept", "accepts", multiple=True, metavar="SITUATION:PROOFS", help=_ACCEPT)
+@click.option("--grace", default=None, help="How long an expired certificate counts [profile's].")
 @click.option("--renew-at", type=float, default=2 / 3, help="Share of the lifetime [0.667].")
 @config_option
 @tenant_option
@@ -44,6 +53,8 @@ def add(
     service_profile: str,
     patterns: tuple[str, ...],
     shared: tuple[str, ...],
+    accepts: tuple[str, ...],
+    grace: str | None,
     renew_at: float,
     as_json: bool,
 ) -> None:
@@ -60,6 +71,8 @@ def add(
             patterns=patterns,
             shared_names=shared,
             renew_at=renew_at,
+            accepts=accepts,
+            grace=days(grace) if grace is not None else None,
             by=console_operator(),
             now=here.clock(),
             random_bytes=here.random_bytes,
@@ -71,6 +84,59 @@ def add(
             "another; prefer names of their own",
             err=True,
         )
+
+
+@product.command()
+@click.argument("name")
+@click.argument("accepts", nargs=-1, metavar="[SITUATION:PROOFS]...")
+@click.option("--grace", default=None, help="How long an expired certificate counts.")
+@config_option
+@tenant_option
+@json_option
+def accept(
+    config_path: Path,
+    slug: str | None,
+    name: str,
+    accepts: tuple[str, ...],
+    grace: str | None,
+    as_json: bool,
+) -> None:
+    """Change which proofs the product NAME asks for; what is not said stays.
+
+    `certmint product accept router 'expired: owner-login+identity-certificate | attestation'`
+    """
+    from certmint.enrolment.products import product_named, set_policy
+
+    with installation(config_path) as here:
+        found = product_named(here.db, tenant_of(here, slug), name)
+        changed = set_policy(
+            here.db, found, accepts, grace=days(grace) if grace is not None else None,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    print_item(_describe(changed), as_json=as_json)
+
+
+@product.command("trust-attestation")
+@click.argument("name")
+@click.option("--format", "kind", required=True, help="tpm, tpm-ek, android-key, apple or step.")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="CAs in PEM.")
+@config_option
+@tenant_option
+def trust_attestation(
+    config_path: Path, slug: str | None, name: str, kind: str, root: Path
+) -> None:
+    """Let the CAs in a file vouch for the hardware of the product NAME, in one format."""
+    from certmint.enrolment import attesting
+    from certmint.enrolment.products import product_named
+
+    pem = read_file(root, "the roots", 1024 * 1024)
+    with installation(config_path) as here:
+        found = product_named(here.db, tenant_of(here, slug), name)
+        trusted = attesting.trust(
+            here.db, found, kind, pem, by=console_operator(), now=here.clock()
+        )
+    for fingerprint in trusted:
+        click.echo(f"{name} trusts {fingerprint} for {kind}")
 
 
 @product.command("list")
@@ -95,4 +161,6 @@ def _describe(found: Product) -> dict[str, object]:
         "identity_profile": found.identity_profile,
         "service_profile": found.service_profile,
         "renew_at": round(found.renew_at, 3),
+        "accepts": list(found.accepts.lines()),
+        "grace_days": None if found.grace is None else found.grace.days,
     }

@@ -54,12 +54,11 @@ class Authorizations:
         if call.signed.payload is not None:
             self._answer(call, challenge_id)
         with self._on.db.read() as tx:
-            found = reads.acme_challenge(tx, account.id, challenge_id)
-        if found is None:
+            challenge = reads.acme_challenge_alone(tx, account.id, challenge_id)
+        if challenge is None:
             raise ACMEProblem("malformed", "there is no such challenge", 404)
-        authorization, challenge = found
         response = json_response(views.challenge(challenge, call.urls, call.place))
-        link(response, call.urls("authz", authorization.id), "up")
+        link(response, call.urls("authz", challenge.authorization_id), "up")
         if challenge.state is ChallengeState.PROCESSING:
             response.headers["Retry-After"] = RETRY_S
         return response
@@ -72,13 +71,14 @@ class Authorizations:
             sent = attesting.Answer(call.directory, account, challenge_id, attestation)
             if attesting.answer(self._on.db, sent, call.now, limits):
                 return
-        if challenges.begin(self._on.db, account, challenge_id, call.now, limits):
-            self._validate(call, challenge_id)
+        taken = challenges.begin(self._on.db, account, challenge_id, call.now, limits)
+        if taken is not None:
+            self._validate(call, taken)
 
-    def _validate(self, call: Call, challenge_id: str) -> None:
+    def _validate(self, call: Call, taken: challenges.Taken) -> None:
         self._validators.look(
             partial(
-                challenges.validate, self._on.db, call.signer, challenge_id, call.place,
+                challenges.validate, self._on.db, call.signer, taken, call.place,
                 self._on.network, self._on.clock(), self._on.limits,
             )
         )  # fmt: skip

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256")
 MAC_ALGORITHMS = ("HS256", "HS384", "HS512")
-_BASE64URL = re.compile(rb"[A-Za-z0-9_-]*\Z")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+_STANDARD = str.maketrans("-_", "+/")
 _CURVES: dict[str, tuple[type[ec.EllipticCurve], int, str]] = {
     "P-256": (ec.SECP256R1, 32, "ES256"),
     "P-384": (ec.SECP384R1, 48, "ES384"),
@@ -78,10 +79,10 @@ def b64url(data: bytes) -> str:
 
 def unb64url(text: object, what: str) -> bytes:
     """The octets of base64url text. Raises Malformed for padding or any other character."""
-    if not isinstance(text, str) or not _BASE64URL.match(data := text.encode("utf-8", "replace")):
+    if not isinstance(text, str) or not _BASE64URL.match(text):
         raise Malformed(f"{what} is not base64url without padding")
     try:
-        return base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+        return binascii.a2b_base64(text.translate(_STANDARD) + "=" * (-len(text) % 4))
     except binascii.Error:
         raise Malformed(f"{what} is not base64url without padding") from None
 
@@ -147,7 +148,7 @@ def verify_mac(jws: JWS, secret: bytes) -> None:
 
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found = json.loads(data.decode())
     except (ValueError, RecursionError):
         raise Malformed(f"the {what} is not JSON") from None
     if not isinstance(found, dict):
@@ -199,11 +200,13 @@ def _octets(number: int) -> bytes:
 
 
 def _ecdsa(digest: hashes.HashAlgorithm, size: int) -> Callable[[Any, bytes, bytes], None]:
+    algorithm = ec.ECDSA(digest)
+
     def check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
         if len(signature) != 2 * size:
             raise InvalidSignature
         r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
-        key.verify(utils.encode_dss_signature(r, s), signed, ec.ECDSA(digest))
+        key.verify(utils.encode_dss_signature(r, s), signed, algorithm)
 
     return check
 

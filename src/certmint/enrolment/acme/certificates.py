@@ -6,6 +6,7 @@ there is a chain by that way too. Each comes with its root as well, for clients 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from certmint.enrolment.chains import pem
 from certmint.model.entities import Authority, Certificate
@@ -15,12 +16,18 @@ from certmint.registry.engine import Transaction
 
 def chains(tx: Transaction, found: Certificate) -> list[str]:
     """Every chain of a certificate in PEM, the default first."""
-    known = {each.id: each for each in reads.authorities(tx, found.tenant_id) if each.der}
-    ways = _ways(known, found.authority_id)
-    shown = [way[:-1] for way in ways] + ways
+    known = tuple(each for each in reads.authorities(tx, found.tenant_id) if each.der)
     leaf = pem(found.der)
-    texts = [leaf + "".join(pem(link.der) for link in way) for way in shown]
-    return list(dict.fromkeys(texts))
+    return [leaf + above for above in _above(known, found.authority_id)]
+
+
+@lru_cache(maxsize=1024)
+def _above(known: tuple[Authority, ...], authority_id: str) -> tuple[str, ...]:
+    """What stands above a leaf in each of its chains, in PEM."""
+    ways = _ways({each.id: each for each in known}, authority_id)
+    shown = [way[:-1] for way in ways] + ways
+    texts = ["".join(pem(link.der) for link in way) for way in shown]
+    return tuple(dict.fromkeys(texts))
 
 
 def _ways(known: Mapping[str, Authority], authority_id: str) -> list[list[Authority]]:

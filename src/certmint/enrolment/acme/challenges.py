@@ -35,6 +35,10 @@ PERSISTENT_LIFE = dt.timedelta(days=10)  # BR 3.2.2.4.22: a persistent record is
 _GIVEN_UP = json.dumps({"type": "unauthorized", "detail": "an authorization was deactivated"})
 
 
+Taken = tuple[Authorization, Challenge]
+"""A challenge that is being validated, and the authorization that it is for."""
+
+
 @dataclass(frozen=True)
 class Network:
     """How validators reach the world: from `threads`, for its answers take their time."""
@@ -58,8 +62,8 @@ def begin(
     challenge_id: str,
     now: dt.datetime,
     limits: Limits = GENEROUS,
-) -> bool:
-    """Take a challenge for validation; False if it was taken or is over already.
+) -> Taken | None:
+    """Take a challenge for validation; None if it was taken or is over already.
 
     Raises NotFound `challenge-unknown`, WrongState `authorization-over`, BadInput
     `attestation-missing` for one that is answered otherwise, RateLimited after too many failures.
@@ -67,7 +71,7 @@ def begin(
     with db.read() as tx:
         found = waiting(tx, account, challenge_id, now, limits)
     if found is None:
-        return False
+        return None
     if found[1].type is ChallengeType.DEVICE_ATTEST_01:
         raise BadInput("attestation-missing", "device-attest-01 is answered with an attObj")
     try:
@@ -78,13 +82,13 @@ def begin(
             )
         )  # fmt: skip
     except WrongState:
-        return False
-    return True
+        return None
+    return found
 
 
 def waiting(
     tx: Transaction, account: Account, challenge_id: str, now: dt.datetime, limits: Limits
-) -> tuple[Authorization, Challenge] | None:
+) -> Taken | None:
     """A challenge that may be answered now; None if it was taken or is over already.
 
     Raises NotFound `challenge-unknown`, WrongState `authorization-over`, RateLimited.
@@ -104,7 +108,7 @@ def waiting(
 def validate(
     db: Database,
     account: Account,
-    challenge_id: str,
+    taken: Taken,
     place: Place,
     network: Network,
     now: dt.datetime,
@@ -112,15 +116,10 @@ def validate(
 ) -> None:
     """Look, and write down what was seen; the authorization and its orders follow.
 
-    If the process dies here the challenge stays `processing`, and the job of stale challenges
-    looks again.
+    `taken` is what `begin` gave. If the process dies here the challenge stays `processing`, and
+    the job of stale challenges looks again.
     """
-    with db.read() as tx:
-        found = reads.acme_challenge(tx, account.id, challenge_id)
-        failing = rates.failures(tx, account, limits)
-    if found is None or found[1].state is not ChallengeState.PROCESSING:
-        return
-    authorization, challenge = found
+    authorization, challenge = taken
     try:
         look = partial(_look, account, authorization, challenge, place, network, now)
         seen = fibres.aside(network.threads, look)
@@ -129,7 +128,7 @@ def validate(
         error = json.dumps({"type": kind, "detail": failure.detail})
 
         def fail(tx: Transaction) -> None:
-            rates.count(tx, failing, limits, now)
+            rates.count(tx, rates.failures(tx, account, limits), limits, now)
             fail_challenge(tx, authorization, challenge, error, now)
 
         db.write(fail)

@@ -72,8 +72,9 @@ def spend(tx: Transaction, who: Mapping[str, int], limits: Limits, now: dt.datet
 
 def check(tx: Transaction, who: Mapping[str, int], now: dt.datetime) -> None:
     """Raises RateLimited if one of them reached its limit; nothing is counted."""
+    counted = reads.acme_counts(tx, who, now)
     for subject, most in who.items():
-        spent, until = reads.acme_count(tx, subject, now)
+        spent, until = counted.get(subject, (0, now))
         if spent >= most:
             raise _exceeded(subject, most, until, now)
 

@@ -1,5 +1,6 @@
 """ACME orders, from the first identifier to the certificate (RFC 8555 7.4)."""
 
+import dataclasses
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,6 @@ from certmint.model.errors import (
     BadInput,
     CertmintError,
     Conflict,
-    NotFound,
     Refused,
     WrongState,
 )
@@ -229,9 +229,12 @@ def finalize(
         if renewal is not None:
             lifetime = star.lifetime(renewal, profile_of(tx, directory, order), now, now)
         request = request_for(tx, directory, account, order, csr, now, lifetime=lifetime)
-    _move(db, order, OrderState.READY, OrderEvent.FINALIZED, now)
     try:
-        gate.issue_one(request, now, _issued(order, renewal, csr, now))
+        _move(db, order, OrderState.READY, OrderEvent.FINALIZED, now)
+    except WrongState:  # between our look and our move somebody else took it, or gave it up
+        raise WrongState("order-not-ready", "another request took the order") from None
+    try:
+        made = gate.issue_one(request, now, _issued(order, renewal, csr, now))
     except (BadInput, Refused, Conflict) as refusal:
         if refusal.code in _ABOUT_THE_KEY:
             _move(db, order, OrderState.PROCESSING, OrderEvent.DECLINED, now)
@@ -242,11 +245,9 @@ def finalize(
     except CertmintError:  # a fault of ours, not of the request: the order can be tried again
         _move(db, order, OrderState.PROCESSING, OrderEvent.DECLINED, now)
         raise
-    with db.read() as tx:
-        done = reads.acme_order(tx, account.id, order.id)
-    if done is None:
-        raise NotFound("order-unknown", "there is no such order")
-    return done
+    return dataclasses.replace(
+        order, state=OrderState.VALID, authority_id=made.authority_id, serial=made.serial
+    )
 
 
 _ABOUT_THE_KEY = frozenset({"key-kind", "key-origin", "key-blocked", "key-reused", "csr-asks-more"})

@@ -40,7 +40,7 @@ def tidy(
         if found is not None:
             slug, directory, account = found
             place = place_of(slug, directory, account)
-            validate(db, account, challenge.id, place, network, now, limits)
+            validate(db, account, (authorization, challenge), place, network, now, limits)
     reopened = 0
     for order in orders:
         try:

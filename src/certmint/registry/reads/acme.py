@@ -295,6 +295,12 @@ def acme_challenge(
     return next(iter(_with_authorizations(tx, found)), None)
 
 
+def acme_challenge_alone(tx: Transaction, account_id: str, challenge_id: str) -> Challenge | None:
+    """A challenge of the account by its id."""
+    row = _CHALLENGE_BY_ID.first(tx, account_id=account_id, id=challenge_id)
+    return None if row is None else acme_rows.challenge_of(row)
+
+
 def stale_acme_challenges(
     tx: Transaction, older_than: dt.datetime, limit: int
 ) -> list[tuple[Authorization, Challenge]]:

@@ -1,6 +1,7 @@
 """Reading what ACME's extensions keep: counters, trusted hardware, self-renewing orders."""
 
 import datetime as dt
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
@@ -8,7 +9,7 @@ from certmint.model.acme import AutoRenewal, Directory
 from certmint.model.entities import Certificate
 from certmint.model.serial import Serial
 from certmint.registry import acme_rows, rows, schema
-from certmint.registry.compiled import Compiled
+from certmint.registry.compiled import Among, Compiled
 from certmint.registry.engine import Transaction
 from certmint.registry.reads.askers import AnchorRow
 
@@ -17,9 +18,7 @@ _COUNTER = schema.acme_counter.c
 _RENEWAL = schema.acme_auto_renewal.c
 _RENEWED = schema.acme_renewed.c
 
-_COUNT = Compiled(
-    sa.select(_COUNTER.spent, _COUNTER.until).where(_COUNTER.subject == sa.bindparam("subject"))
-)
+_COUNTS = Among(sa.select(schema.acme_counter), _COUNTER.subject)
 _BY_ORDER = Compiled(
     sa.select(schema.acme_auto_renewal).where(_RENEWAL.order_id == sa.bindparam("order_id"))
 )
@@ -48,8 +47,15 @@ def acme_anchors(tx: Transaction, directory: Directory) -> list[AnchorRow]:
 
 def acme_count(tx: Transaction, subject: str, now: dt.datetime) -> tuple[int, dt.datetime]:
     """How often the subject did it in its present window, and when that ends; of any tenant."""
-    row = _COUNT.first(tx, subject=subject)
-    return (row.spent, row.until) if row is not None and now < row.until else (0, now)
+    return acme_counts(tx, [subject], now).get(subject, (0, now))
+
+
+def acme_counts(
+    tx: Transaction, subjects: Iterable[str], now: dt.datetime
+) -> dict[str, tuple[int, dt.datetime]]:
+    """The same for several subjects at once; one without an open window is left out."""
+    found = _COUNTS.all(tx, subjects)
+    return {row.subject: (row.spent, row.until) for row in found if now < row.until}
 
 
 def acme_auto_renewal(tx: Transaction, order_id: str) -> AutoRenewal | None:

@@ -21,6 +21,11 @@ _BY_NAME = Compiled(
         _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.name == sa.bindparam("name")
     )
 )
+_OF_TENANT = Compiled(
+    sa.select(schema.authority)
+    .where(_AUTHORITY.tenant_id == sa.bindparam("tenant_id"))
+    .order_by(_AUTHORITY.name)
+)
 _OF_ANY_TENANT = Compiled(sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")))
 _BY_KEY_ID = Compiled(
     sa.select(schema.authority)
@@ -64,12 +69,7 @@ def authority_by_key_id(tx: Transaction, key_id_hex: str) -> Authority | None:
 
 def authorities(tx: Transaction, tenant_id: str) -> list[Authority]:
     """Every authority of the tenant, by name."""
-    query = (
-        sa.select(schema.authority)
-        .where(_AUTHORITY.tenant_id == tenant_id)
-        .order_by(_AUTHORITY.name)
-    )
-    return [rows.authority_of(row) for row in tx.execute(query)]
+    return [rows.authority_of(row) for row in _OF_TENANT.all(tx, tenant_id=tenant_id)]
 
 
 def all_authorities(tx: Transaction) -> list[Authority]:

@@ -69,6 +69,7 @@ def devices(
     product_id: str | None = None,
     batch_id: str | None = None,
     state: DeviceState | None = None,
+    suspended_for: str | None = None,
     after: str | None = None,
     limit: int = 100,
 ) -> list[Device]:
@@ -80,6 +81,8 @@ def devices(
         query = query.where(_DEVICE.batch_id == batch_id)
     if state is not None:
         query = query.where(_DEVICE.state == state.value)
+    if suspended_for is not None:
+        query = query.where(_DEVICE.suspended_for == suspended_for)
     if after is not None:
         query = query.where(_DEVICE.serial_number > after)
     found = tx.execute(query.order_by(_DEVICE.serial_number).limit(limit))

@@ -204,7 +204,7 @@ def set_lockout(
     forgotten: dt.datetime,
     keep: int = LOCKOUTS,
 ) -> None:
-    """Remember a failure; subjects that were quiet since `forgotten` go, and the oldest over `keep`.
+    """Remember a failure. Who was quiet since `forgotten` goes, and the oldest of more than `keep`.
 
     No change of anything, so it is not audited: an attacker would fill the log.
     """

@@ -1,0 +1,148 @@
+"""The commands behind the question who asks, as an operator types them."""
+
+import csv
+import json
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.attestation.makers import Maker
+
+from certmint.app import config, wiring
+from certmint.app.cli import root
+from certmint.app.cli.common import Failing
+from certmint.enrolment import devices
+from certmint.model.errors import Refused
+from certmint.registry import reads
+
+Run = Callable[..., tuple[object, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small maker with a minted batch of two routers."""
+    folder = tmp_path_factory.mktemp("who") / "pki"
+    manifest = folder.parent / "manifest.csv"
+    manifest.write_text("serial,attestation_id\nR1,yubikey-serial:4711\nR2,\n")
+    for words in (
+        ("init", str(folder)),
+        ("manufacturer", "add", "acme", "--subject", "C=US, O=Acme"),
+        ("authority", "root", "root"),
+        ("authority", "issuing", "tls", "--parent", "root"),
+        ("authority", "root", "id-root", "--identity"),
+        ("authority", "issuing", "id", "--parent", "id-root", "--identity"),
+        ("domain", "add", "lan", "--assert"),
+        ("product", "add", "router", "--identity-authority", "id", "--service-authority", "tls",
+         "--name-pattern", "{id}.lan", "--accept", "strict", "--accept", "first: attestation",
+         "--grace", "30d"),
+        ("batch", "mint", str(manifest), "--product", "router", "--plain-keys",
+         "--out", str(folder.parent / "packages")),
+    ):  # fmt: skip
+        config = () if words[0] == "init" else ("--config", str(folder / "certmint.toml"))
+        assert ends(*words, *config) == 0, words
+    return folder
+
+
+def ends(*words: str) -> object:
+    before, sys.argv = sys.argv, ["certmint", *words]
+    try:
+        with pytest.raises(SystemExit) as end:
+            Failing(root).run()
+    finally:
+        sys.argv = before
+    return end.value.code
+
+
+@pytest.fixture
+def certmint(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command: its exit code, and everything that it said."""
+
+    def run(*words: str) -> tuple[object, str]:
+        code = ends(*words, "--config", str(folder / "certmint.toml"))
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def test_a_product_s_policy(certmint: Run) -> None:
+    """Said when the product is added, shown, and changed line by line."""
+    shown = json.loads(certmint("product", "list", "--json")[1])
+    assert shown["accepts"][:2] == [
+        "first: attestation",
+        "renewing: identity-certificate | attestation | service-certificate",
+    ]
+    assert shown["grace_days"] == 30
+    changed = json.loads(certmint("product", "accept", "router", "expired: nobody", "--json")[1])
+    assert changed["accepts"][2] == "expired: nobody"
+    assert changed["accepts"][:2] == shown["accepts"][:2]
+    assert changed["grace_days"] == 30
+    code, said = certmint("product", "accept", "router", "expired: magic")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "[acceptance-syntax]" in said
+
+
+def test_labels(certmint: Run, folder: Path) -> None:
+    """A file for the printer that nobody else may read, and is never overwritten."""
+    _, listed = certmint("batch", "list", "--json")
+    batch, out = json.loads(listed)["id"], folder.parent / "labels.csv"
+    assert certmint("device", "labels", "--batch", batch, "--out", str(out))[0] == 0
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [row["serial"] for row in rows] == ["R1", "R2"]
+    assert {len(row["enrolment_secret"]) for row in rows} == {17}
+    assert {len(row["claim_code"]) for row in rows} == {14}
+    code, said = certmint("device", "labels", "--batch", batch, "--out", str(out))
+    assert (code, "[file-unwritable]" in said) == (2, True)
+    one = json.loads(certmint("device", "secret", "R2", "--json")[1])
+    assert one["enrolment_secret"] != rows[1]["enrolment_secret"]
+
+
+def test_hardware(certmint: Run, folder: Path) -> None:
+    """From the manifest, or typed; and the root that vouches for it."""
+    shown = json.loads(certmint("device", "show", "R1", "--json")[1])
+    assert shown["hardware"] == ["yubikey-serial:4711"]
+    assert certmint("device", "expect", "R2", "tpm-ek:" + "AB" * 32)[0] == 0
+    assert certmint("device", "expect", "R2", "yubikey-serial:4711")[0] == 5
+    maker = Maker(key=ec.generate_private_key(ec.SECP256R1()))
+    pem = x509.load_der_x509_certificate(maker.certificate).public_bytes(serialization.Encoding.PEM)
+    roots = folder.parent / "roots.pem"
+    roots.write_bytes(pem)
+    trust = ("product", "trust-attestation", "router", "--format", "step", "--root", str(roots))
+    assert certmint(*trust)[0] == 0
+    assert certmint(*trust)[0] == 5
+    assert certmint(*trust[:4], "magic", *trust[5:])[0] == 2
+
+
+def test_a_device_changes_hands(certmint: Run, folder: Path) -> None:
+    """Claimed and released by an operator; shown with where its ownership stands."""
+    password = folder.parent / "password"
+    password.write_text("a good long password")
+    certmint("owner", "add", "jo", "--password-file", str(password))
+    assert certmint("device", "claim", "R1", "jo")[0] == 0
+    assert json.loads(certmint("device", "show", "R1", "--json")[1])["ownership"] == "owned"
+    assert certmint("device", "release", "R1")[0] == 0
+    assert certmint("device", "release", "R1")[0] == 5
+
+
+def test_a_clone_is_seen(certmint: Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the list of suspended devices, and by the doctor, until it is resumed."""
+    here = wiring.open_installation(config.load(folder / "certmint.toml"))
+    with here.db.read() as tx:
+        tenant = reads.manufacturer_by_slug(tx, "acme")
+    assert tenant is not None
+    found = devices.view_by_serial_number(here.db, tenant.id, "R2").device
+    why = Refused("device-cloned", "two devices show one identity")
+    devices.quarantine(here.db, found, why, "192.0.2.1", here.clock())
+    here.close()
+    capsys.readouterr()  # the alert
+    listed = json.loads(certmint("device", "list", "--state", "suspended", "--json")[1])
+    assert (listed["serial"], listed["suspended_for"]) == ("R2", "cloned")
+    assert "1 suspended as cloned, such as acme/R2" in certmint("doctor")[1]
+    assert certmint("device", "resume", "R2")[0] == 0
+    assert "no identity was seen in two places" in certmint("doctor")[1]
