@@ -412,14 +412,13 @@ def test_an_account_of_one_device_speaks_for_its_hardware(acme: ACMEHouse, works
 def test_the_hardware_of_a_device_that_is_gone_gets_nothing(
     acme: ACMEHouse, works: Works, directory: Directory
 ) -> None:
-    """It attests well, and the inventory knows better: its device was retired."""
+    """It attests well, and the inventory knows better: its device was suspended."""
     here, maker, name = acme.house.here, acme.house.maker, PermanentIdentifier("R6", OID)
     by = {"by": BY, "now": acme.clock()}
     inventory.expect(here.db, maker, "R6", f"permanent-identifier:{name}", **by)
     client, device = registered(acme, directory), Device(works, name)
     assert ready(client, device)["status"] == "ready"
-    known = devices.view_by_serial_number(here.db, maker.id, "R6").device
-    devices.move(here.db, known, DeviceEvent.RETIRED, **by)
+    devices.move(here.db, maker.id, "R6", DeviceEvent.SUSPENDED, **by)
     failed(client, order(client, name), device, "gets no certificates any more")
 
 
