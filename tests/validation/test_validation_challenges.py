@@ -1,5 +1,6 @@
 """http-01, tls-alpn-01 and the DNS challenges against honest, broken and hostile servers."""
 
+import asyncio
 import contextlib
 import datetime as dt
 import hashlib
@@ -8,16 +9,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from hostile import Names, alpn_context, says, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from uvloop import new_event_loop
 
+from certmint.enrolment.acme.lines import ResolverBeside, dialing
 from certmint.model.errors import BadInput, Unavailable
 from certmint.model.names import DNSName, IPName
+from certmint.registry import fibres
 from certmint.validation import dns01, http01, tlsalpn01
 from certmint.validation.dns import Answer
 from certmint.validation.reach import Failed, PrivateNetwork, Reach
@@ -32,26 +39,45 @@ def reach(*ports: int, http_port: int = 80, tls_port: int = 443, deadline: float
     return Reach(http_port, tls_port, (PrivateNetwork(network, frozenset(ports)),), deadline)
 
 
-def ask(answer: Callable[[socket.socket], None], *, deadline: float = 5) -> dict[str, object]:
+Check = Callable[[Any, str, str, Any, Reach], dict[str, object]]
+
+
+def in_a_fibre(name: Any, token: str, proof: str, names: Any, where: Reach) -> dict[str, object]:
+    """The same look, as a request on the event loop takes it."""
+    with ThreadPoolExecutor(2) as threads, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        beside = ResolverBeside(names, threads)
+        look = partial(http01.check, name, token, proof, beside, where, dialing(threads))
+        return runner.run(fibres.run(look))
+
+
+@pytest.fixture(params=[http01.check, in_a_fibre], ids=["thread", "fibre"])
+def check(request: pytest.FixtureRequest) -> Check:
+    """http-01 by both ways to wait for the network."""
+    return request.param
+
+
+def ask(
+    check: Check, answer: Callable[[socket.socket], None], *, deadline: float = 5
+) -> dict[str, object]:
     """http-01 against one server."""
     with serving(answer) as (port, _):
         where = reach(port, http_port=port, deadline=deadline)
         names = Names(router_example_com=("127.0.0.1",))
-        return http01.check(NAME, TOKEN, KEY_AUTHORIZATION, names, where)
+        return check(NAME, TOKEN, KEY_AUTHORIZATION, names, where)
 
 
-def refused(answer: Callable[[socket.socket], None], **options: float) -> Failed:
+def refused(check: Check, answer: Callable[[socket.socket], None], **options: float) -> Failed:
     """Why http-01 against this server fails."""
     with pytest.raises(Failed) as failure:
-        ask(answer, **options)
+        ask(check, answer, **options)
     return failure.value
 
 
-def test_http_finds_the_key_authorization() -> None:
+def test_http_finds_the_key_authorization(check: Check) -> None:
     """The right body succeeds, whitespace after it is ignored; the request names the host."""
     with serving(says(KEY_AUTHORIZATION + "\n")) as (port, requests):
         names = Names(router_example_com=("127.0.0.1",))
-        evidence = http01.check(NAME, TOKEN, KEY_AUTHORIZATION, names, reach(port, http_port=port))
+        evidence = check(NAME, TOKEN, KEY_AUTHORIZATION, names, reach(port, http_port=port))
 
     assert "3.2.2.4.19" in str(evidence["method"])
     assert requests[0].startswith(b"GET /.well-known/acme-challenge/token HTTP/1.1\r\n")
@@ -59,7 +85,7 @@ def test_http_finds_the_key_authorization() -> None:
     assert names.asked == ["router.example.com"]
 
 
-def test_http_reads_chunks() -> None:
+def test_http_reads_chunks(check: Check) -> None:
     """A chunked body is put together."""
 
     def chunked(connection: socket.socket) -> None:
@@ -68,7 +94,7 @@ def test_http_reads_chunks() -> None:
         body = "".join(f"{len(part):x}\r\n{part}\r\n" for part in (first, second))
         connection.sendall(head + body.encode() + b"0\r\n\r\n")
 
-    assert ask(chunked)
+    assert ask(check, chunked)
 
 
 @pytest.mark.parametrize(
@@ -86,15 +112,15 @@ def test_http_reads_chunks() -> None:
     ],
     ids=["wrong", "404", "206", "longer", "flood", "ssh", "closed", "endless head"],
 )  # fmt: skip
-def test_http_refuses(answer: Callable[[socket.socket], None], kind: str) -> None:
+def test_http_refuses(check: Check, answer: Callable[[socket.socket], None], kind: str) -> None:
     """Everything but the key authorization fails, and its text is not repeated."""
-    failure = refused(answer)
+    failure = refused(check, answer)
 
     assert failure.kind == kind
     assert "something else" not in failure.detail
 
 
-def test_http_gives_up_on_a_dripping_server() -> None:
+def test_http_gives_up_on_a_dripping_server(check: Check) -> None:
     """One byte a second does not hold the validator beyond its deadline."""
 
     def drip(connection: socket.socket) -> None:
@@ -104,22 +130,22 @@ def test_http_gives_up_on_a_dripping_server() -> None:
                 time.sleep(0.2)
 
     began = time.monotonic()
-    failure = refused(drip, deadline=1)
+    failure = refused(check, drip, deadline=1)
 
     assert failure.kind == "connection"
     assert time.monotonic() - began < 3
 
 
-def test_http_follows_redirects_to_allowed_ports_only() -> None:
+def test_http_follows_redirects_to_allowed_ports_only(check: Check) -> None:
     """A redirect to another allowed port is followed; each hop is looked up and judged anew."""
     with serving(says(KEY_AUTHORIZATION)) as (goal, _):
         there = says("", status="302 Found", headers=f"Location: http://other.example:{goal}/x\r\n")
         with serving(there) as (port, _):
             names = Names(router_example_com=("127.0.0.1",), other_example=("127.0.0.1",))
             both = reach(port, goal, http_port=port)
-            assert http01.check(NAME, TOKEN, KEY_AUTHORIZATION, names, both)
+            assert check(NAME, TOKEN, KEY_AUTHORIZATION, names, both)
             with pytest.raises(Failed, match="must not be reached"):
-                http01.check(NAME, TOKEN, KEY_AUTHORIZATION, names, reach(port, http_port=port))
+                check(NAME, TOKEN, KEY_AUTHORIZATION, names, reach(port, http_port=port))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +158,7 @@ def test_http_follows_redirects_to_allowed_ports_only() -> None:
         "http://0.0.0.0:{canary}/",
     ],
 )  # fmt: skip
-def test_http_is_no_way_into_the_network(location: str) -> None:
+def test_http_is_no_way_into_the_network(check: Check, location: str) -> None:
     """A canary beside the validator is never asked, however a redirect spells its address."""
     with serving(says("canary")) as (canary, hits):
         to = location.format(canary=canary)
@@ -141,17 +167,17 @@ def test_http_is_no_way_into_the_network(location: str) -> None:
             names = Names(router_example_com=("127.0.0.1",), localhost=("127.0.0.1",))
             where = reach(port, http_port=port)
             with pytest.raises(Failed):
-                http01.check(NAME, TOKEN, KEY_AUTHORIZATION, names, where)
+                check(NAME, TOKEN, KEY_AUTHORIZATION, names, where)
 
     assert hits == []
 
 
-def test_http_ends_a_redirect_loop() -> None:
+def test_http_ends_a_redirect_loop(check: Check) -> None:
     """Eleven hops are too many."""
     with serving(says("", status="301 Moved", headers="Location: /again\r\n")) as (port, requests):
         names = Names(router_example_com=("127.0.0.1",))
         with pytest.raises(Failed, match="redirects"):
-            http01.check(NAME, TOKEN, KEY_AUTHORIZATION, names, reach(port, http_port=port))
+            check(NAME, TOKEN, KEY_AUTHORIZATION, names, reach(port, http_port=port))
 
     assert len(requests) == 11
 
@@ -161,12 +187,12 @@ def test_http_ends_a_redirect_loop() -> None:
     ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "::1",
      "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2002:a00:1::", "64:ff9b::a00:1", "224.0.0.1"],
 )  # fmt: skip
-def test_private_addresses_are_never_reached_by_default(address: str) -> None:
+def test_private_addresses_are_never_reached_by_default(check: Check, address: str) -> None:
     """Without a private network in the configuration, only the public Internet is."""
     names = Names(router_example_com=(address,))
 
     with pytest.raises(Failed, match="must not be reached"):
-        http01.check(NAME, TOKEN, KEY_AUTHORIZATION, names, Reach())
+        check(NAME, TOKEN, KEY_AUTHORIZATION, names, Reach())
 
 
 def test_public_addresses_are_reached_on_their_ports_only() -> None:
@@ -176,10 +202,10 @@ def test_public_addresses_are_reached_on_their_ports_only() -> None:
     assert [port for port in (22, 80, 443, 8080) if Reach().permits(public, port)] == [80, 443]
 
 
-def test_name_without_address_is_a_dns_problem() -> None:
+def test_name_without_address_is_a_dns_problem(check: Check) -> None:
     """The client learns that the DNS is what to mend."""
     with pytest.raises(Failed) as failure:
-        http01.check(NAME, TOKEN, KEY_AUTHORIZATION, Names(), Reach())
+        check(NAME, TOKEN, KEY_AUTHORIZATION, Names(), Reach())
 
     assert failure.value.kind == "dns"
 

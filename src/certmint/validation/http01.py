@@ -1,9 +1,6 @@
 """The http-01 challenge (RFC 8555 8.3, BR 3.2.2.4.19)."""
 
 import hmac
-import http.client
-import socket
-import ssl
 import time
 import urllib.parse
 from typing import Self
@@ -11,7 +8,17 @@ from typing import Self
 from certmint.model.errors import BadInput
 from certmint.model.names import IPName, Name, parse_name
 from certmint.validation.dns import Resolver
-from certmint.validation.reach import Failed, IPAddress, Reach, addresses, connect, left
+from certmint.validation.reach import (
+    Dial,
+    Failed,
+    IPAddress,
+    Line,
+    Reach,
+    addresses,
+    dial,
+    left,
+    line_to,
+)
 
 MAX_BODY = 4096
 MAX_HEAD = 16 * 1024
@@ -20,7 +27,12 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def check(
-    name: Name, token: str, key_authorization: str, resolver: Resolver, reach: Reach
+    name: Name,
+    token: str,
+    key_authorization: str,
+    resolver: Resolver,
+    reach: Reach,
+    dial: Dial = dial,
 ) -> dict[str, object]:
     """Fetch the key authorization from `name`; what was seen, as evidence.
 
@@ -33,7 +45,7 @@ def check(
     for _ in range(MAX_REDIRECTS + 1):
         targets = addresses(name, port, resolver, reach)
         hops.append(f"{scheme}://{name}:{port} at {targets[0]}")
-        answer = _Get(name, port, path, scheme, ends).from_one_of(targets)
+        answer = _Get(name, port, path, scheme, ends).from_one_of(targets, dial)
         if answer.status in _REDIRECTS:
             scheme, name, port, path = _target(answer.location, scheme, name, port, path)
             continue
@@ -56,28 +68,22 @@ class _Get:
         self.location = ""
         self.body = b""
 
-    def from_one_of(self, targets: list[IPAddress]) -> Self:
-        plain = connect(targets, self._port, self._ends)
+    def from_one_of(self, targets: list[IPAddress], dial: Dial) -> Self:
+        line = line_to(targets, self._port, self._ends, dial)
         try:
-            self._exchange(self._secured(plain))
-        except (OSError, ssl.SSLError, http.client.HTTPException) as error:
+            if self._scheme == "https":
+                # A redirect to https proves nothing by its certificate: it may be the very one
+                # that is expired or missing. What counts is the body (RFC 8555 8.3).
+                sni = None if isinstance(self._name, IPName) else str(self._name)
+                line = line.secured(sni, left(self._ends))
+            self._exchange(line)
+        except OSError as error:  # of TLS as well
             raise Failed("connection", f"{self._name}: {type(error).__name__}") from None
         finally:
-            plain.close()
+            line.close()
         return self
 
-    def _secured(self, plain: socket.socket) -> socket.socket:
-        if self._scheme == "http":
-            return plain
-        # A redirect to https proves nothing by its certificate: it may be the very one that is
-        # expired or missing. What counts is the body (RFC 8555 8.3).
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        sni = None if isinstance(self._name, IPName) else str(self._name)
-        return context.wrap_socket(plain, server_hostname=sni)
-
-    def _exchange(self, stream: socket.socket) -> None:
+    def _exchange(self, line: Line) -> None:
         host = f"[{self._name}]" if ":" in str(self._name) else str(self._name)
         default = 443 if self._scheme == "https" else 80
         authority = host if self._port == default else f"{host}:{self._port}"
@@ -85,9 +91,8 @@ class _Get:
             f"GET {self._path} HTTP/1.1\r\nHost: {authority}\r\n"
             "User-Agent: certmint-validator\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         )
-        stream.settimeout(left(self._ends))
-        stream.sendall(request.encode("ascii"))
-        head, self.body = self._read(stream)
+        line.send(request.encode("ascii"), left(self._ends))
+        head, self.body = self._read(line)
         status, *lines = head.decode("latin-1").split("\r\n")
         words = status.split(" ", 2)
         if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
@@ -99,11 +104,10 @@ class _Get:
         if headers.get("transfer-encoding", "").lower() == "chunked":
             self.body = _unchunked(self.body)
 
-    def _read(self, stream: socket.socket) -> tuple[bytes, bytes]:
+    def _read(self, line: Line) -> tuple[bytes, bytes]:
         data = b""
         while True:
-            stream.settimeout(left(self._ends))
-            part = stream.recv(8192)
+            part = line.receive(8192, left(self._ends))
             data += part
             head, separator, body = data.partition(b"\r\n\r\n")
             if separator and (not part or len(body) > MAX_BODY or _is_whole(head, body)):

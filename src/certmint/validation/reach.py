@@ -7,8 +7,11 @@ DNS rebinding: faults 18 and 19).
 
 import ipaddress
 import socket
+import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from certmint.model.errors import BadInput
 from certmint.model.names import IPName, Name
@@ -105,6 +108,67 @@ def connect(targets: list[IPAddress], port: int, ends: float) -> socket.socket:
     for address in targets[:4]:
         try:
             return socket.create_connection((str(address), port), timeout=left(ends))
+        except OSError as error:
+            refused = f"{address} port {port}: {error.strerror or error}"
+    raise Failed("connection", refused)
+
+
+class Line(Protocol):
+    """An open connection to an address that was judged. OSError where the seconds pass."""
+
+    def send(self, data: bytes, seconds: float) -> None: ...
+
+    def receive(self, size: int, seconds: float) -> bytes:
+        """At least one octet and at most `size`; none when the other side has closed."""
+        ...
+
+    def secured(self, server_name: str | None, seconds: float) -> "Line":
+        """The same in TLS, whoever is at the other end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Dial = Callable[[IPAddress, int, float], Line]
+"""Opens a connection to an address and a port, within so many seconds. Raises OSError."""
+
+
+class SocketLine:
+    """A connection that a thread waits for."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+
+    def send(self, data: bytes, seconds: float) -> None:
+        self._stream.settimeout(seconds)
+        self._stream.sendall(data)
+
+    def receive(self, size: int, seconds: float) -> bytes:
+        self._stream.settimeout(seconds)
+        return self._stream.recv(size)
+
+    def secured(self, server_name: str | None, seconds: float) -> "SocketLine":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._stream.settimeout(seconds)
+        return SocketLine(context.wrap_socket(self._stream, server_hostname=server_name))
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def dial(address: IPAddress, port: int, seconds: float) -> Line:
+    """A connection for the thread that asks."""
+    return SocketLine(socket.create_connection((str(address), port), timeout=seconds))
+
+
+def line_to(targets: list[IPAddress], port: int, ends: float, dial: Dial) -> Line:
+    """A connection to the first address that answers. Raises Failed `connection`."""
+    refused = ""
+    for address in targets[:4]:
+        try:
+            return dial(address, port, left(ends))
         except OSError as error:
             refused = f"{address} port {port}: {error.strerror or error}"
     raise Failed("connection", refused)

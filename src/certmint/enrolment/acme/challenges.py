@@ -10,6 +10,7 @@ from functools import partial
 from certmint.enrolment.acme import limits as rates
 from certmint.enrolment.acme.authorizations import VALID_LIFE
 from certmint.enrolment.acme.limits import GENEROUS, Limits
+from certmint.enrolment.acme.lines import ResolverBeside, dialing
 from certmint.model.acme import (
     Account,
     Authorization,
@@ -121,8 +122,15 @@ def validate(
     """
     authorization, challenge = taken
     try:
-        look = partial(_look, account, authorization, challenge, place, network, now)
-        seen = fibres.aside(network.threads, look)
+        name = authorization.identifier.name
+        if challenge.type is ChallengeType.HTTP_01 and name is not None and fibres.inside():
+            beside = ResolverBeside(network.resolver, network.threads)
+            proof = f"{challenge.token}.{account.thumbprint}"
+            dial = dialing(network.threads)
+            seen = http01.check(name, challenge.token, proof, beside, network.reach, dial)
+        else:
+            look = partial(_look, account, authorization, challenge, place, network, now)
+            seen = fibres.aside(network.threads, look)
     except (Failed, Unavailable) as failure:
         kind = failure.kind if isinstance(failure, Failed) else "dns"
         error = json.dumps({"type": kind, "detail": failure.detail})
