@@ -20,7 +20,8 @@ from certmint_agent.store import Store
 
 _EPILOG = """exit codes: 0 done, or nothing to do; 1 status: no valid certificate is installed;
 2 configuration; 3 server unreachable or busy; 4 refused by the server; 5 the server's answer is not
-acceptable; 6 the router did not serve the new certificate; 7 another agent is at work; 8 storage"""
+acceptable; 6 the router did not serve the new certificate; 7 another agent is at work; 8 storage;
+9 the token or TPM that holds the keys"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,6 +126,7 @@ def _status(agent: Agent, *, as_json: bool) -> int:
             "not_after": end.isoformat(),
             "renew_at": live.state.renew_at.isoformat(),
             "proved": live.state.proved,
+            "key": live.key.where,
         }
     if as_json:
         print(json.dumps(facts))

@@ -11,6 +11,7 @@ out on use, since a router may mount them late.
     identity_key = "idevid.key"
     names = []                                   # none: the server's names for this device
     key_kind = "ec-p256"                         # or "rsa-2048"
+    key_store = "file:"                          # or "tpm:", or "pkcs11:…": see docs/agents.md
     reload_command = ["/etc/init.d/www", "reload"]   # "" for none; run without a shell
     check_address = "127.0.0.1:443"              # "" for no look at the router's own TLS
     check_name = ""                              # SNI; "" for the first name that is no wildcard
@@ -27,6 +28,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from certmint_agent import key_store
 from certmint_agent.errors import Misconfigured
 
 KEY_KINDS = ("ec-p256", "rsa-2048")
@@ -43,6 +45,7 @@ class Config:
     identity_key: Path | None = None
     names: tuple[str, ...] = ()
     key_kind: str = "ec-p256"
+    key_store: str = "file:"
     reload_command: tuple[str, ...] = ()
     check_address: tuple[str, int] | None = None
     check_name: str = ""
@@ -57,6 +60,7 @@ class Config:
             raise Misconfigured(f"server = {self.server!r} must be an https:// address")
         if self.key_kind not in KEY_KINDS:
             raise Misconfigured(f"key_kind = {self.key_kind!r} must be {' or '.join(KEY_KINDS)}")
+        key_store.check(self.key_store)
         if self.check_timeout_s <= 0 or self.server_timeout_s <= 0:
             raise Misconfigured("check_timeout_s and server_timeout_s must be above 0")
         if (self.identity_certificate is None) != (self.identity_key is None):

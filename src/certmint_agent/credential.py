@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from certmint_agent.errors import Misconfigured, Unacceptable
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 LONGEST_CHAIN = 8
 
 
@@ -139,7 +140,7 @@ def accept(
     chain = (leaf, *above)
     if len(chain) > LONGEST_CHAIN:
         raise Unacceptable(f"the server sent a chain of {len(chain)} certificates")
-    if not matches(key, leaf):
+    if not matches(key.public_key(), leaf):
         raise Unacceptable("the server sent a certificate for a key that is not ours")
     if not covered:
         raise Unacceptable(
@@ -151,10 +152,10 @@ def accept(
     return Credential(key, chain)
 
 
-def matches(key: PrivateKey, leaf: x509.Certificate) -> bool:
-    """Whether the certificate is for the public half of `key`."""
+def matches(public: PublicKey, leaf: x509.Certificate) -> bool:
+    """Whether the certificate is for this key."""
     try:
-        return leaf.public_key() == key.public_key()
+        return leaf.public_key() == public
     except (ValueError, UnsupportedAlgorithm):
         return False
 

@@ -7,7 +7,8 @@
     ├── Unacceptable   5  the server's answer is not the certificate that we asked for
     ├── CheckFailed    6  the router did not serve the new certificate
     ├── Locked         7  another agent is at work in this service folder
-    └── StorageFailed  8  the service folder cannot be read or written
+    ├── StorageFailed  8  the service folder cannot be read or written
+    └── KeyStoreFailed 9  the token or TPM that holds the keys does not answer
 
 0 is success, and 1 is the answer of `status` when no valid certificate is installed.
 Each carries one sentence; none carries a secret.
@@ -64,3 +65,9 @@ class StorageFailed(AgentError):
     """The file system said no: full, read-only or broken."""
 
     exit_code = 8
+
+
+class KeyStoreFailed(AgentError):
+    """The hardware that holds the keys said no, or nothing."""
+
+    exit_code = 9

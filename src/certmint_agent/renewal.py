@@ -21,10 +21,18 @@ from dataclasses import dataclass, replace
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certmint_agent import BUILD_DATE, cms, credential, schedule, server, service, signed
+from certmint_agent import BUILD_DATE, cms, credential, key_store, schedule, server, service, signed
 from certmint_agent.config import Config
-from certmint_agent.credential import Credential
-from certmint_agent.errors import CheckFailed, Misconfigured, Refused, Unacceptable, Unreachable
+from certmint_agent.credential import Credential, PrivateKey
+from certmint_agent.errors import (
+    CheckFailed,
+    KeyStoreFailed,
+    Misconfigured,
+    Refused,
+    Unacceptable,
+    Unreachable,
+)
+from certmint_agent.key_store import KeyStore
 from certmint_agent.schedule import Random, Window
 from certmint_agent.server import Device, Issued
 from certmint_agent.store import State, Store, Version
@@ -54,27 +62,29 @@ class Outcome:
 
 def renew(agent: Agent, *, force: bool = False, key_from_server: bool = False) -> Outcome:
     """Renew if it is due (or `force`), else say when. Raises AgentError; see the module."""
-    with agent.store.locked():
+    if key_from_server and agent.config.key_store != "file:":
+        raise Misconfigured("a key from the server has been outside of any hardware: use file:")
+    with agent.store.locked(), key_store.opened(agent.config.key_store) as keys:
         transport, now = _reach(agent)
         _mention_identity(agent, now)
-        live = agent.store.live()
+        live = _usable(agent, keys, agent.store.live())
         if live and not live.state.proved and not force and now < live.leaf.not_valid_after_utc:
-            live = _prove(agent, live)
+            live = _prove(agent, keys, live)
         due = force or live is None or now >= live.state.renew_at
         device = _ask(agent, transport, due)
         live = _follow_window(agent, live, device, now)
         names = _wanted_names(agent.config, device, live)
         if live and not force and now < live.state.renew_at and credential.covers(live.leaf, names):
             return _outcome(live, now, renewed=False)
-        version = None if force else _second_chance(agent, names, now)
+        version = None if force else _second_chance(agent, keys, names, now)
         if version is None:
             if key_from_server:
                 good, window = _fetch_key(agent, transport, names, now)
             else:
-                good, window = _certify(agent, transport, names, now)
+                good, window = _certify(agent, keys, transport, names, now)
             version = agent.store.add(good, _draw(agent, good.leaf, window, now), now)
         agent.store.point(version)
-        return _outcome(_prove(agent, version), now, renewed=True)
+        return _outcome(_prove(agent, keys, version), now, renewed=True)
 
 
 def _outcome(version: Version, now: dt.datetime, *, renewed: bool) -> Outcome:
@@ -150,27 +160,61 @@ def _draw(agent: Agent, leaf: x509.Certificate, window: Window | None, now: dt.d
     return State(window, schedule.next_attempt(now, start, end, window, agent.random))
 
 
-def _second_chance(agent: Agent, names: tuple[str, ...], now: dt.datetime) -> Version | None:
+def _usable(agent: Agent, keys: KeyStore, version: Version | None) -> Version | None:
+    """The version, unless its key is gone: a token was initialised anew, or a TPM cleared."""
+    if version is None or version.key.home != keys.home or keys.open(version.key) is not None:
+        return version
+    agent.say(f"key_store does not hold {version.key.where} of {version.path.name}: a new one is due")
+    return None
+
+
+def _second_chance(
+    agent: Agent, keys: KeyStore, names: tuple[str, ...], now: dt.datetime
+) -> Version | None:
     """The version that failed its check before, if it is still worth a try."""
-    failed = agent.store.failed()
+    failed = _usable(agent, keys, agent.store.failed())
     if failed is None or now >= failed.state.renew_at or not credential.covers(failed.leaf, names):
         return None
     return agent.store.readopt(failed, now)
 
 
-def _certify(
-    agent: Agent, transport: Transport, names: tuple[str, ...], now: dt.datetime
-) -> tuple[Credential, Window | None]:
+def _request(
+    agent: Agent, keys: KeyStore, names: tuple[str, ...]
+) -> tuple[PrivateKey, x509.CertificateSigningRequest]:
+    """The request under way, if it still is what we want, or a new one."""
     pending = agent.store.pending()
-    if (
-        pending is None
-        or credential.kind_of(pending[0]) != agent.config.key_kind
-        or set(credential.names_in(pending[1])) != set(names)
-    ):
-        key = credential.generate(agent.config.key_kind)
-        pending = key, credential.make_csr(key, names)
-        agent.store.put_pending(*pending)
-    key, request = pending
+    if pending is not None and set(credential.names_in(pending[1])) == set(names):
+        key = keys.open(pending[0])
+        if key is not None and credential.kind_of(key) == agent.config.key_kind:
+            return key, pending[1]
+    # The folder goes before its key, and a key comes before its folder: if the power fails between
+    # the two, the token holds a key that no folder names, and the next sweep finds it.
+    agent.store.drop_pending()
+    _sweep(agent, keys)
+    key = keys.generate(agent.config.key_kind)
+    agent.store.step("key made")
+    request = credential.make_csr(key, names)
+    agent.store.put_pending(key, request)
+    return key, request
+
+
+def _sweep(agent: Agent, keys: KeyStore) -> None:
+    """Destroy the keys that no folder names; what cannot be destroyed is no reason to stop."""
+    try:
+        keys.sweep(agent.store.keys())
+    except KeyStoreFailed as problem:
+        agent.say(f"old keys stay for now: {problem}")
+    agent.store.step("old keys destroyed")
+
+
+def _certify(
+    agent: Agent,
+    keys: KeyStore,
+    transport: Transport,
+    names: tuple[str, ...],
+    now: dt.datetime,
+) -> tuple[Credential, Window | None]:
+    key, request = _request(agent, keys, names)
     try:
         text = request.public_bytes(Encoding.PEM).decode()
         issued = server.certify(transport, text, agent.config.device_serial_number)
@@ -206,7 +250,7 @@ def _fetch_key(
     return good, issued.window
 
 
-def _prove(agent: Agent, version: Version) -> Version:
+def _prove(agent: Agent, keys: KeyStore, version: Version) -> Version:
     """Reload and look; the version comes back proved, or `live` goes back and CheckFailed rises."""
     try:
         _put_to_use(agent.config, version)
@@ -229,6 +273,7 @@ def _prove(agent: Agent, version: Version) -> Version:
     # dropped once more. A request left pending beside a proved version would be sent at the next
     # renewal, and get the old certificate again.
     agent.store.retire(version)
+    _sweep(agent, keys)
     return agent.store.remember(version, replace(version.state, proved=True))
 
 

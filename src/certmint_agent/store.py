@@ -17,7 +17,8 @@ Laws, which hold whenever the power fails:
 - A version is deleted only after the router has served a newer one. Only state.json, which can be
   drawn anew, ever changes in place (by rename).
 
-It does not talk to anybody, and does not judge certificates.
+Where the key is in hardware, what a folder holds of it is `certmint_agent.keys.StoredKey`. It does
+not talk to anybody, and does not judge certificates.
 """
 
 import datetime as dt
@@ -26,7 +27,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +35,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmint_agent import schedule
-from certmint_agent.credential import Credential, PrivateKey, key_pem, load_key, matches
+from certmint_agent.credential import Credential, PrivateKey
 from certmint_agent.errors import Locked, StorageFailed
+from certmint_agent.keys import StoredKey, stored
 from certmint_agent.schedule import Window
 
 
@@ -53,6 +55,7 @@ class Version:
     """A complete key and chain on disk; the key matches the leaf."""
 
     path: Path
+    key: StoredKey
     leaf: x509.Certificate
     state: State
 
@@ -127,11 +130,19 @@ class Store:
         older = [v for v in map(_load, self._older(version)) if v is not None]
         return max(older, key=lambda v: (v.state.proved, _number(v.path)), default=None)
 
-    def pending(self) -> tuple[PrivateKey, x509.CertificateSigningRequest] | None:
+    def keys(self) -> list[StoredKey]:
+        """What each complete folder holds of its key: no other key is in use any more."""
+        found = []
+        for folder in self._versions.iterdir():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                found += [] if folder.name.startswith(".") else [StoredKey.read(folder)]
+        return found
+
+    def pending(self) -> tuple[StoredKey, x509.CertificateSigningRequest] | None:
         """The key and CSR of a request under way."""
         folder = self._versions / "pending"
         try:
-            key = load_key((folder / "key.pem").read_bytes())
+            key = StoredKey.read(folder)
             return key, x509.load_pem_x509_csr((folder / "request.pem").read_bytes())
         except (FileNotFoundError, ValueError):
             return None
@@ -139,7 +150,7 @@ class Store:
     def put_pending(self, key: PrivateKey, request: x509.CertificateSigningRequest) -> None:
         """Make a request durable, before it is sent."""
         self.drop_pending()
-        files = {"key.pem": key_pem(key), "request.pem": request.public_bytes(Encoding.PEM)}
+        files = {**stored(key).files(), "request.pem": request.public_bytes(Encoding.PEM)}
         self._write_folder(self._versions / "pending", files)
 
     def drop_pending(self) -> None:
@@ -149,14 +160,10 @@ class Store:
     def add(self, credential: Credential, state: State, now: dt.datetime) -> Version:
         """A new version, complete and synced, not live yet."""
         chain = b"".join(c.public_bytes(Encoding.PEM) for c in credential.chain)
-        files = {
-            "key.pem": key_pem(credential.key),
-            "chain.pem": chain,
-            "state.json": _encode(state),
-        }
+        key = stored(credential.key)
         path = self._new_path(now)
-        self._write_folder(path, files)
-        return Version(path, credential.leaf, state)
+        self._write_folder(path, {**key.files(), "chain.pem": chain, "state.json": _encode(state)})
+        return Version(path, key, credential.leaf, state)
 
     def readopt(self, failed: Version, now: dt.datetime) -> Version:
         """The version that was set aside, under a name of its own again."""
@@ -265,11 +272,12 @@ def _number(path: Path) -> int:
 def _load(path: Path) -> Version | None:
     try:
         leaf = x509.load_pem_x509_certificates((path / "chain.pem").read_bytes())[0]
-        if not matches(load_key((path / "key.pem").read_bytes()), leaf):
-            return None
+        key = StoredKey.read(path)
     except (FileNotFoundError, ValueError):
         return None
-    return Version(path, leaf, _state(path / "state.json", leaf))
+    if not key.belongs_to(leaf):
+        return None
+    return Version(path, key, leaf, _state(path / "state.json", leaf))
 
 
 def _encode(state: State) -> bytes:

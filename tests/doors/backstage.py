@@ -17,7 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hostile import Names, says, serving
 
 from certmint.app import config
-from certmint.app.wiring import SECRETS, Installation, derived_key, open_installation, utc_now, vault
+from certmint.app.wiring import (
+    SECRETS,
+    Installation,
+    derived_key,
+    open_installation,
+    utc_now,
+    vault,
+)
 from certmint.doors.acme.app import ACMEDoor
 from certmint.doors.acme.app import Services as ACMEServices
 from certmint.doors.acme.problems import TYPES

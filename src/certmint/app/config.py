@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from certmint.model.errors import CertmintError, Misconfigured
 from certmint.validation.dns import Nameserver
+from certmint.validation.oidc import is_provider_url
 from certmint.validation.reach import PrivateNetwork
 
 FILE_NAME = "certmint.toml"
@@ -91,6 +92,26 @@ class ACMESection(_Section):
     wrong_macs: Count = 20
 
 
+class ProviderSection(_Section):
+    """The OpenID provider of one manufacturer."""
+
+    manufacturer: str
+    issuer: str
+    client_id: str
+    client_secret_file: str = ""
+    audience: str = ""
+    scopes: tuple[str, ...] = ("openid",)
+    algorithms: tuple[Literal["RS256", "ES256", "EdDSA"], ...] = ("RS256", "ES256")
+    creates_owners: bool = False
+    ca_file: str = ""
+
+
+class OIDCSection(_Section):
+    """Where owners log in beside local accounts."""
+
+    providers: tuple[ProviderSection, ...] = ()
+
+
 class LogSection(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -105,6 +126,7 @@ class Settings(_Section):
     dns: DNSSection = DNSSection()
     validation: ValidationSection = ValidationSection()
     acme: ACMESection = ACMESection()
+    oidc: OIDCSection = OIDCSection()
     log: LogSection = LogSection()
 
 
@@ -205,6 +227,26 @@ def _cross_check(config: Config) -> None:
             Nameserver.parse(resolver)
         except CertmintError as error:
             raise Misconfigured("config-syntax", f"dns.resolvers: {error}") from None
+    _check_providers(settings.oidc.providers)
+
+
+def _check_providers(providers: tuple[ProviderSection, ...]) -> None:
+    """One provider for each manufacturer; who shares an issuer tells its tokens by audience."""
+    for place, each in enumerate(providers):
+        wrong = ""
+        others = providers[:place]
+        if not is_provider_url(each.issuer) or "?" in each.issuer:
+            wrong = f"issuer {each.issuer!r} must be an https:// URL"
+        elif "openid" not in each.scopes or not each.algorithms:
+            wrong = "scopes need 'openid', and algorithms one at least"
+        elif any(each.manufacturer == other.manufacturer for other in others):
+            wrong = f"the manufacturer {each.manufacturer!r} has a provider already"
+        elif each.audience and any(
+            (each.issuer, each.audience) == (other.issuer, other.audience) for other in others
+        ):
+            wrong = f"the audience {each.audience!r} of this issuer is another manufacturer's"
+        if wrong:
+            raise Misconfigured("config-syntax", f"oidc.providers.{place}: {wrong}")
 
 
 EXAMPLE = """\
@@ -274,6 +316,26 @@ accounts_manufacturer = 1000000
 open_orders = 300
 # Wrong MACs for one binding, before the audit log has it and the answer is "come again later".
 wrong_macs = 20
+
+[oidc]
+# Where owners log in beside local accounts: at most one OpenID provider for each manufacturer.
+# The client needs https://<this server>/api/v1/owner/callback as its redirect URI.
+providers = []
+# [[oidc.providers]]
+# manufacturer = "acme"
+# issuer = "https://login.example.com"
+# client_id = "certmint"
+# A file with the client's secret; none for a public client.
+# client_secret_file = "secrets/oidc.secret"
+# What bearer tokens of the maker's app name as their audience; "" takes no bearer tokens.
+# audience = "https://pki.example.com"
+# scopes = ["openid"]
+# Of RS256, ES256, EdDSA.
+# algorithms = ["RS256", "ES256"]
+# Whether whoever the provider knows gets an account; else operators link them.
+# creates_owners = false
+# CA certificates to trust instead of the system's.
+# ca_file = ""
 
 [log]
 level = "info"

@@ -16,7 +16,7 @@ import uvloop
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
-from certmint.app.wiring import SECRETS, Installation, acme_door, derived_key, est_door
+from certmint.app.wiring import SECRETS, Installation, acme_door, derived_key, est_door, openid
 from certmint.doors.http import App, Doorman, ForwardedCertificate
 from certmint.doors.rest.app import Services, rest_app
 from certmint.doors.status.routes import status_app
@@ -39,6 +39,7 @@ def serve(installation: Installation, version: str) -> None:
     services = Services(
         installation.db, installation.gate, installation.keys, installation.clock,
         installation.random_bytes, derived_key(installation.config, SECRETS),
+        openid(installation.config),
     )  # fmt: skip
     door = acme_door(installation)
     est = est_door(installation, lambda: servercert.document_signer(installation))

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from certmint.app.config import PASSPHRASE_VARIABLE, Config
+from certmint.app.config import PASSPHRASE_VARIABLE, Config, ProviderSection
 from certmint.doors.acme.app import ACMEDoor, Services
 from certmint.doors.est.app import ESTDoor
 from certmint.doors.est.app import Services as ESTServices
@@ -19,13 +19,16 @@ from certmint.enrolment.acme.limits import Limit, Limits
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.enrolment.delivery import Delivery
 from certmint.enrolment.issue import Gate
+from certmint.enrolment.oidc import OIDC
 from certmint.enrolment.signing import SigningKeys
 from certmint.issuance.keys import create_key, open_key
 from certmint.model.cms import Signer
 from certmint.model.errors import Misconfigured
+from certmint.model.openid import Provider
 from certmint.model.serial import RandomBytes
 from certmint.registry.engine import Database, open_database
 from certmint.validation.dns import Nameserver, NetworkResolver
+from certmint.validation.oidc import RemoteProvider
 from certmint.validation.reach import PrivateNetwork, Reach
 
 Clock = Callable[[], dt.datetime]
@@ -141,6 +144,21 @@ def acme_limits(here: Installation) -> Limits:
         open_orders=said.open_orders,
         wrong_macs=said.wrong_macs,
     )
+
+
+def openid(config: Config) -> OIDC:
+    """The manufacturers' OpenID providers. Raises Misconfigured `secret-missing` …"""
+
+    def remote(said: ProviderSection) -> RemoteProvider:
+        secret = _read(config.resolve(said.client_secret_file)) if said.client_secret_file else b""
+        wanted = said.model_dump(exclude={"client_secret_file", "ca_file"})
+        ca_file = str(config.resolve(said.ca_file)) if said.ca_file else ""
+        return RemoteProvider(
+            Provider(**wanted, client_secret=secret.decode("utf-8", "replace"), ca_file=ca_file)
+        )
+
+    providers = tuple(map(remote, config.settings.oidc.providers))
+    return OIDC(providers, f"{config.base_url}/api/v1/owner/callback")
 
 
 def acme_door(here: Installation) -> ACMEDoor:

@@ -37,7 +37,15 @@ class LabelSecret:
     secret: str = field(repr=False)
 
 
-Login = OwnerPassword | LabelSecret
+@dataclass(frozen=True)
+class ProvedOwner:
+    """An owner whom the manufacturer's OpenID provider vouches for, and since when."""
+
+    owner: Owner
+    verified_at: dt.datetime
+
+
+Login = OwnerPassword | LabelSecret | ProvedOwner
 
 
 @dataclass(frozen=True)
@@ -98,17 +106,17 @@ def admit(db: Database, shown: Shown, secret_key: bytes, now: dt.datetime) -> Ca
         about.add(device.id)
     owner = None
     for login in shown.logins:
-        if isinstance(login, OwnerPassword):
-            owner = logins.login(db, login.maker, login.username, login.password, shown.source, now)
-            evidence.append(OwnerLogin(owner.id, now))
-            tenants.add(owner.tenant_id)
-        else:
+        if isinstance(login, LabelSecret):
             device, secret = secrets.prove(
                 db, secret_key, login.maker, login.serial_number, login.secret, shown.source, now
             )
             evidence.append(secret)
             tenants.add(device.tenant_id)
             about.add(device.id)
+        else:
+            owner, since = _owner(db, login, shown.source, now)
+            evidence.append(OwnerLogin(owner.id, since))
+            tenants.add(owner.tenant_id)
     if len(tenants) > 1 or len(about) > 1:
         raise Refused("device-contradiction", "the proofs of this request mean different devices")
     return Caller(
@@ -132,6 +140,14 @@ def target_of(db: Database, caller: Caller, serial_number: str | None = None) ->
     if not serial_number:
         raise BadInput("device-unnamed", "a login does not say which device is meant: name it")
     return devices.view_by_serial_number(db, caller.tenant_id, serial_number)
+
+
+def _owner(
+    db: Database, login: OwnerPassword | ProvedOwner, source: str, now: dt.datetime
+) -> tuple[Owner, dt.datetime]:
+    if isinstance(login, ProvedOwner):
+        return login.owner, login.verified_at
+    return logins.login(db, login.maker, login.username, login.password, source, now), now
 
 
 def _device_certificate(db: Database, der: bytes) -> Certificate:

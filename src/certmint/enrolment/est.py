@@ -9,6 +9,7 @@ checked) is refused before anything is issued.
 """
 
 import base64
+import dataclasses
 import datetime as dt
 import hmac
 from dataclasses import dataclass, field
@@ -112,8 +113,12 @@ def enrol(
 ) -> renewal.Enrolled:
     """Certify the device's key for the device's names (RFC 7030 4.2.1).
 
-    The CSR's names are none, or among the device's. Raises what the gate refuses.
+    The CSR's names are none, or among the device's. A common name without a dot is no host name:
+    clients put all kinds of things there, and the certificate will not carry it. Raises what the
+    gate refuses.
     """
+    if csr.common_name is not None and "." not in csr.common_name:
+        csr = dataclasses.replace(csr, common_name=None)
     return renewal.renew(db, gate, target, csr, asker, now)
 
 

@@ -77,7 +77,7 @@ def confirm_pairing(
     Raises Unauthenticated `pairing-wrong`, TooOften `login-locked`, Conflict `device-claimed`,
     Refused `device-state`, `evidence-revoked`, `evidence-expired` or `identity-required`.
     """
-    _check_identity(shown, now)
+    check_identity(shown, now)
     with db.read() as tx:
         device = reads.device(tx, shown.tenant_id, shown.device_id or "")
         waiting = reads.device_pairings(tx, shown.tenant_id, shown.device_id or "", now)
@@ -93,6 +93,19 @@ def confirm_pairing(
             return _claim(db, device, each.owner_id, by=f"device:{device.id}", now=now)
     logins.failed(db, subject, now)
     raise Unauthenticated("pairing-wrong", "nobody waits for this device with that code")
+
+
+def claim_by_login(db: Database, shown: Certificate, owner: Owner, now: dt.datetime) -> None:
+    """The owner logged in for the very device that shows its identity: it is theirs, if nobody's.
+
+    Raises Conflict `device-claimed` for another's device, Refused `device-state`.
+    """
+    with db.read() as tx:
+        device = reads.device(tx, shown.tenant_id, shown.device_id or "")
+    if device is None:
+        raise NotFound("device-unknown", "there is no such device")
+    if device.owner_id != owner.id:
+        _claim(db, device, owner.id, by=f"owner:{owner.id}", now=now)
 
 
 def offer(
@@ -190,6 +203,19 @@ def state_of(tx: Transaction, device: Device, now: dt.datetime) -> OwnershipStat
     return OwnershipState.OFFERED if standing else OwnershipState.OWNED
 
 
+def check_identity(shown: Certificate, now: dt.datetime) -> None:
+    """Whether a device's identity is good now, for what it does beside asking for certificates.
+
+    Raises Refused `identity-required`, `evidence-revoked`, `evidence-expired`.
+    """
+    if shown.purpose is not Purpose.IDENTITY or shown.device_id is None:
+        raise Refused("identity-required", "a device confirms with its identity certificate")
+    if shown.revocation is not None:
+        raise Refused("evidence-revoked", "the client certificate was revoked")
+    if shown.is_expired(now) or now < shown.not_before:
+        raise Refused("evidence-expired", "the client certificate is not valid now")
+
+
 def _claim(db: Database, device: Device, owner_id: str, *, by: str, now: dt.datetime) -> Device:
     def work(tx: Transaction) -> None:
         now_is = reads.device(tx, device.tenant_id, device.id) or device
@@ -220,15 +246,6 @@ def _owned(tx: Transaction, owner: Owner, serial_number: str) -> Device:
     if device is None or device.owner_id != owner.id:
         raise NotFound("device-unknown", f"you own no device {serial_number!r}")
     return device
-
-
-def _check_identity(shown: Certificate, now: dt.datetime) -> None:
-    if shown.purpose is not Purpose.IDENTITY or shown.device_id is None:
-        raise Refused("identity-required", "a device confirms with its identity certificate")
-    if shown.revocation is not None:
-        raise Refused("evidence-revoked", "the client certificate was revoked")
-    if shown.is_expired(now) or now < shown.not_before:
-        raise Refused("evidence-expired", "the client certificate is not valid now")
 
 
 def _is_in_service(device: Device) -> bool:

@@ -1,8 +1,10 @@
 """A device's service certificate, again and again: by its own CSR, or with a key made for it."""
 
 import datetime as dt
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -13,7 +15,7 @@ from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.model.cms import envelop
 from certmint.model.csr import CSR
 from certmint.model.entities import Certificate, Sighting
-from certmint.model.errors import NotFound, Refused, WrongState
+from certmint.model.errors import Conflict, NotFound, Refused, WrongState
 from certmint.model.evidence import Evidence, EvidenceKind
 from certmint.model.keys import KeyKind, KeyOrigin, public_key_of
 from certmint.model.profile import Purpose
@@ -22,8 +24,10 @@ from certmint.model.serial import RandomBytes
 from certmint.model.states import DeviceEvent, DeviceState
 from certmint.policy.renewal import Window, window
 from certmint.policy.situation import ANSWER_AGAIN
-from certmint.registry import reads, writes
+from certmint.registry import fibres, reads, writes
 from certmint.registry.engine import Database, Transaction
+
+RACES, PAUSE_S = 30, 0.01  # how long one request of a device waits for another of the same
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,32 @@ def renewal_window(certificate: Certificate, target: DeviceView) -> Window:
 
 
 def _enrol(
+    db: Database,
+    gate: Gate,
+    target: DeviceView,
+    key: CSR | HeldKey,
+    asker: Asker,
+    now: dt.datetime,
+) -> Enrolled:
+    for _ in range(RACES):
+        if not _is_being_replaced(target.service):
+            try:
+                return _enrol_once(db, gate, target, key, asker, now)
+            except Conflict as race:
+                if race.code != "already-replaced":
+                    raise
+        # Another request of this device is quicker: what it gets is what this one replaces.
+        fibres.aside(None, partial(time.sleep, PAUSE_S))
+        target = devices.view(db, target.device.tenant_id, target.device.id)
+    # Nobody came back: a process died there, and `reconcile` will revoke what it left.
+    return _enrol_once(db, gate, target, key, asker, now)
+
+
+def _is_being_replaced(newest: Certificate | None) -> bool:
+    return newest is not None and newest.revocation is None and newest.successor is not None
+
+
+def _enrol_once(
     db: Database,
     gate: Gate,
     target: DeviceView,

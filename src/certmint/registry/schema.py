@@ -1,4 +1,4 @@
-"""The tables, once, for SQLite and for PostgreSQL; more are in `acme_schema` and `who_schema`.
+"""The tables, once, for SQLite and for PostgreSQL; more are in the other `*_schema`.
 
 Laws: what `columns` says of types, names and references; JSON documents are text that nobody
 searches. A change here needs a migration beside it: a test compares the two.
@@ -41,6 +41,12 @@ from certmint.registry.columns import (
     time,
     within_tenant,
 )
+from certmint.registry.login_schema import (
+    device_login,
+    owner_identity,
+    owner_login,
+    owner_session,
+)
 from certmint.registry.who_schema import (
     attestation_anchor,
     device_pairing,
@@ -73,6 +79,7 @@ __all__ = [
     "certificate",
     "crl",
     "device",
+    "device_login",
     "device_pairing",
     "device_sighting",
     "device_transfer",
@@ -88,6 +95,9 @@ __all__ = [
     "moment",
     "operator",
     "owner",
+    "owner_identity",
+    "owner_login",
+    "owner_session",
     "product",
     "profile",
     "public_key",

@@ -12,6 +12,7 @@ from certmint.doors.http import BodyLimit, problem, problem_response, unexpected
 from certmint.doors.rest import views
 from certmint.doors.rest.callers import Services
 from certmint.doors.rest.devices import device_routes
+from certmint.doors.rest.logins import login_routes
 from certmint.doors.rest.owners import owner_routes
 from certmint.enrolment import access, devices, revocation
 from certmint.model.entities import Operator
@@ -39,6 +40,7 @@ def rest_app(services: Services, version: str) -> FastAPI:
     )
     app.include_router(device_routes(services), prefix="/api/v1")
     app.include_router(owner_routes(services), prefix="/api/v1")
+    app.include_router(login_routes(services), prefix="/api/v1")
     app.include_router(_operator_routes(services), prefix="/api/v1")
     app.add_exception_handler(CertmintError, _certmint_problem)
     app.add_exception_handler(RequestValidationError, _invalid_problem)

@@ -13,11 +13,13 @@ from fastapi import Request
 
 from certmint.doors.http import basic_login, peer_certificate, source_of
 from certmint.doors.rest import views
-from certmint.enrolment import asking, devices, logins
-from certmint.enrolment.asking import LabelSecret, Login, OwnerPassword, Shown
+from certmint.enrolment import asking, devicelogins, devices, logins, oidc, sessions
+from certmint.enrolment.asking import LabelSecret, Login, OwnerPassword, ProvedOwner, Shown
 from certmint.enrolment.attesting import Activation, Statement
 from certmint.enrolment.issue import Gate
+from certmint.enrolment.oidc import OIDC
 from certmint.enrolment.signing import SigningKeys
+from certmint.model.csr import parse_csr
 from certmint.model.entities import Certificate, Owner
 from certmint.model.errors import BadInput, Unauthenticated
 from certmint.model.serial import RandomBytes
@@ -36,6 +38,7 @@ class Services:
     clock: Callable[[], dt.datetime]
     random_bytes: RandomBytes
     secret_key: bytes = field(repr=False)
+    oidc: OIDC = field(default_factory=OIDC)
 
 
 def device_certificate(services: Services, request: Request) -> Certificate:
@@ -52,7 +55,13 @@ def device_certificate(services: Services, request: Request) -> Certificate:
 
 
 def owner_of(services: Services, request: Request) -> Owner:
-    """The owner who logged in by HTTP Basic. Raises Unauthenticated `login-required` …"""
+    """The owner who logged in: by HTTP Basic, or by a session or a provider's token as Bearer.
+
+    Raises Unauthenticated `login-required` …
+    """
+    bearer = bearer_token(request)
+    if bearer:
+        return _owner_by_token(services, bearer)
     maker, separator, username, password = basic_login(request.headers.get("authorization", ""))
     if separator != "/":
         raise Unauthenticated("login-required", "log in as 'manufacturer/user' with a password")
@@ -61,24 +70,39 @@ def owner_of(services: Services, request: Request) -> Owner:
     )
 
 
-def shown_by(request: Request, body: views.Proofs) -> Shown:
-    """Every proof that came: certificate, login, label, attestation."""
+def bearer_token(request: Request) -> str:
+    """The token of `Authorization: Bearer` (RFC 6750 2.1); "" without one."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def shown_by(services: Services, request: Request, body: views.Proofs) -> Shown:
+    """Every proof that came: certificate, logins, label, attestation."""
     authorization = request.headers.get("authorization", "")
+    bearer = bearer_token(request)
     found: list[Login] = []
-    if authorization:
+    if bearer:
+        found.append(ProvedOwner(_owner_by_token(services, bearer), services.clock()))
+    elif authorization:
         maker, separator, name, password = basic_login(authorization)
         kind = OwnerPassword if separator == "/" else LabelSecret
         found.append(kind(maker, name, password))
     if body.label is not None:
         label = body.label
         found.append(LabelSecret(label.manufacturer, label.serial_number, label.secret))
+    if isinstance(body, views.CertifyBody) and body.login is not None:
+        owner, since = devicelogins.redeem(
+            services.db, device_certificate(services, request), body.login,
+            parse_csr(body.csr.encode()), services.clock(),
+        )  # fmt: skip
+        found.append(ProvedOwner(owner, since))
     statement = _statement(body.attestation) if body.attestation is not None else None
     return Shown(peer_certificate(request), tuple(found), statement, source_of(request.scope))
 
 
 def admitted(services: Services, request: Request, body: views.Proofs) -> asking.Caller:
     """Whoever asks for a certificate, with everything that was proved."""
-    shown = shown_by(request, body)
+    shown = shown_by(services, request, body)
     if shown.certificate is None and not shown.logins and shown.statement is None:
         raise Unauthenticated(
             "certificate-required",
@@ -105,6 +129,14 @@ def chain_of(pem: str) -> tuple[bytes, ...]:
     except ValueError:
         raise BadInput("request-syntax", "ek_chain holds no certificates in PEM") from None
     return tuple(each.public_bytes(serialization.Encoding.DER) for each in found)
+
+
+def _owner_by_token(services: Services, token: str) -> Owner:
+    if token.startswith(sessions.SESSION_PREFIX):
+        return sessions.owner_of_session(services.db, token, services.clock())
+    return oidc.owner_by_bearer(
+        services.db, services.oidc, token, services.clock(), services.random_bytes
+    )
 
 
 def _statement(body: views.AttestationBody) -> Statement:

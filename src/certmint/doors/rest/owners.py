@@ -1,4 +1,4 @@
-"""Routes for owners (HTTP Basic: `manufacturer/user`): certificates, claiming, handing on."""
+"""Routes for owners (HTTP Basic or Bearer): certificates, claiming, handing on."""
 
 from typing import Annotated
 
@@ -95,4 +95,6 @@ def owner_routes(services: Services) -> APIRouter:
 
 
 def _anonymous() -> Unauthenticated:
-    return Unauthenticated("login-required", "log in as 'manufacturer/user' with a password")
+    return Unauthenticated(
+        "login-required", "log in as 'manufacturer/user' with a password, or with a Bearer token"
+    )

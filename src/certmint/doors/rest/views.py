@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from certmint.enrolment.chains import pem
+from certmint.enrolment.devicelogins import Shown
 from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.renewal import Enrolled, renewal_window
 from certmint.model.entities import Certificate, Device, RevocationReason
@@ -58,6 +59,43 @@ class CertifyBody(Proofs):
     """A request for a certificate."""
 
     csr: str = Field(min_length=1, max_length=16_384, description="PKCS#10 in PEM")
+    login: str | None = Field(default=None, max_length=64, description="id of a device's login")
+
+
+class DeviceLoginBody(_Strict):
+    """What the owner's login is to be good for."""
+
+    csr: str = Field(min_length=1, max_length=16_384, description="PKCS#10 in PEM")
+
+
+class DeviceLoginView(_Strict):
+    """What a device shows its user (RFC 8628 3.2); `interval` is seconds between polls."""
+
+    id: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    interval: int
+    expires_at: dt.datetime
+
+    @classmethod
+    def of(cls, shown: Shown) -> "DeviceLoginView":
+        return cls(**vars(shown))
+
+
+class DeviceLoginProgress(_Strict):
+    """Where a device's login stands: ask again after `interval` seconds, or use it until then."""
+
+    status: Literal["pending", "granted"]
+    interval: int
+    expires_at: dt.datetime
+
+
+class SessionView(_Strict):
+    """An owner's session: the token goes into `Authorization: Bearer`."""
+
+    token: str
+    expires_at: dt.datetime
 
 
 class ChallengeBody(_Strict):

@@ -89,6 +89,12 @@ from certmint.registry.reads.fleet import (
     product_by_name,
     products,
 )
+from certmint.registry.reads.logins import (
+    device_login,
+    owner_identities,
+    owner_of_identity,
+    owner_of_session,
+)
 from certmint.registry.reads.tenants import (
     audit_events,
     domain_validation,
@@ -158,6 +164,7 @@ __all__ = [
     "device",
     "device_by_serial_number",
     "device_id_by_hardware",
+    "device_login",
     "device_pairings",
     "device_transfer",
     "devices",
@@ -180,6 +187,9 @@ __all__ = [
     "orphan_intents",
     "owner",
     "owner_credentials",
+    "owner_identities",
+    "owner_of_identity",
+    "owner_of_session",
     "pending_acme_authorizations",
     "presented_certificate",
     "product",
