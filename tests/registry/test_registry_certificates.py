@@ -294,21 +294,21 @@ def test_certificates_are_listed_in_pages(db: Database, maker) -> None:
 
 
 def test_the_latest_certificate_of_a_purpose(db: Database, maker) -> None:
-    """The newest by the time of issue, whether it is revoked or not."""
+    """The one that was prepared last, whether it is revoked or not, and whichever was stored last."""
     (device,) = maker.devices(1)
     identity = maker.issue(device, purpose=Purpose.IDENTITY)
     intents = [maker.intent(device) for _ in range(3)]
     maker.record(*intents)
     for intent, minutes in zip(intents, (3, 9, 5), strict=True):
         maker.store(intent, at=NOW + dt.timedelta(minutes=minutes))
-    maker.revoke(intents[1])
+    maker.revoke(intents[2])
 
     with db.read() as tx:
         newest = reads.latest_certificate(tx, maker.id, device.id, Purpose.SERVICE)
         first = reads.latest_certificate(tx, maker.id, device.id, Purpose.IDENTITY)
         assert reads.latest_certificate(tx, maker.id, "absent", Purpose.SERVICE) is None
     assert newest is not None
-    assert newest.serial == intents[1].serial
+    assert newest.serial == intents[2].serial
     assert first is not None
     assert first.serial == identity.serial
 

@@ -1,10 +1,8 @@
 """A device's service certificate, again and again: by its own CSR, or with a key made for it."""
 
 import datetime as dt
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -24,10 +22,8 @@ from certmint.model.serial import RandomBytes
 from certmint.model.states import DeviceEvent, DeviceState
 from certmint.policy.renewal import Window, window
 from certmint.policy.situation import ANSWER_AGAIN
-from certmint.registry import fibres, reads, writes
+from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
-
-RACES, PAUSE_S = 30, 0.01  # how long one request of a device waits for another of the same
 
 
 @dataclass(frozen=True)
@@ -111,22 +107,16 @@ def _enrol(
     asker: Asker,
     now: dt.datetime,
 ) -> Enrolled:
-    for _ in range(RACES):
-        if not _is_being_replaced(target.service):
-            try:
-                return _enrol_once(db, gate, target, key, asker, now)
-            except Conflict as race:
-                if race.code != "already-replaced":
-                    raise
-        # Another request of this device is quicker: what it gets is what this one replaces.
-        fibres.aside(None, partial(time.sleep, PAUSE_S))
-        target = devices.view(db, target.device.tenant_id, target.device.id)
-    # Nobody came back: a process died there, and `reconcile` will revoke what it left.
-    return _enrol_once(db, gate, target, key, asker, now)
-
-
-def _is_being_replaced(newest: Certificate | None) -> bool:
-    return newest is not None and newest.revocation is None and newest.successor is not None
+    replaces = _replaceable(target.service)
+    try:
+        return _enrol_once(db, gate, target, key, asker, now, replaces)
+    except Conflict as race:
+        shown = {getattr(piece, "serial", None) for piece in asker.evidence}
+        if race.code != "already-replaced" or replaces in shown:
+            raise
+    # Another request of this device was quicker and replaces that certificate; nothing is wrong
+    # with this one, whose evidence is another.
+    return _enrol_once(db, gate, target, key, asker, now, None)
 
 
 def _enrol_once(
@@ -136,6 +126,7 @@ def _enrol_once(
     key: CSR | HeldKey,
     asker: Asker,
     now: dt.datetime,
+    replaces: str | None,
 ) -> Enrolled:
     device, product = target.device, target.product
     with db.read() as tx:
@@ -152,7 +143,7 @@ def _enrol_once(
         evidence=asker.evidence,
         names=product.names_of(device.label),
         device_id=device.id,
-        replaces=_replaceable(target.service),
+        replaces=replaces,
         source=asker.source,
     )
     certificate = _answered_before(target, request, now)
