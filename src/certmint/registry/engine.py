@@ -37,7 +37,8 @@ BUSY_TIMEOUT = dt.timedelta(seconds=5)
 _STATEMENT_TIMEOUT = dt.timedelta(seconds=30)
 _MIGRATION_LOCK = 0x63657274  # "cert": any number that nobody else uses
 _READERS = 40  # as many as the thread pool of a server has threads
-_WRITER_CACHE_KIB = 65_536
+_WRITER_CACHE_KIB = 65_536  # for batches
+_LOOP_CACHE_KIB = 12_288  # a server writes little at a time, and its memory shall stay flat
 _CHECKPOINT_PAGES = 8_000  # 32 MB of write-ahead log: a batch of 1,000 fills 4 MB
 
 
@@ -220,11 +221,12 @@ def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
         )
 
     writing = f"cache_size=-{_WRITER_CACHE_KIB}", f"wal_autocheckpoint={_CHECKPOINT_PAGES}"
+    serving = f"cache_size=-{_LOOP_CACHE_KIB}", writing[1]
     writer = engine(sa.QueuePool, busy_timeout, *writing)
     # IMMEDIATE takes the write lock at once: a later upgrade of a read lock could only fail.
     sa.event.listen(writer, "begin", functools.partial(_execute, "BEGIN IMMEDIATE"))
     reader = engine(sa.NullPool, busy_timeout, "query_only=ON")
-    loop_writer = engine(sa.NullPool, dt.timedelta(0), *writing)  # the loop waits in its own way
+    loop_writer = engine(sa.NullPool, dt.timedelta(0), *serving)  # the loop waits in its own way
     snapshots = Snapshots(lambda: _connected(reader, name))
     commits = LoopCommit(lambda: _connected(loop_writer, name), busy_timeout, snapshots.end_turn)
     embedded = _Embedded(snapshots, commits, (loop_writer,))
