@@ -56,10 +56,9 @@ class FileKeys:
 
 def check(key_store: str) -> None:
     """Raises Misconfigured unless `key_store` is one that `opened` knows."""
-    scheme = key_store.partition(":")[0]
-    if scheme == "pkcs11":
+    if key_store.startswith("pkcs11:"):
         TokenURI.parse(key_store)
-    elif scheme != "tpm" and key_store != "file:":
+    elif not key_store.startswith("tpm:") and key_store != "file:":
         raise Misconfigured(f"key_store = {key_store!r} must be file:, tpm: or pkcs11:…")
 
 

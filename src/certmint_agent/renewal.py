@@ -2,7 +2,7 @@
 
 1. Finish what a power cut interrupted: a live version that was never proved is proved now.
 2. Ask the server for our names and its renewal window; draw the time of renewal once a window.
-3. If it is due: a key (made and stored here, or sent encrypted), a certificate, and its checks.
+3. If it is due: a key (made in `key_store`, or sent encrypted), a certificate, and its checks.
 4. Write the version, switch `live`, reload the router's server, look at what it serves.
 5. Proved: the older versions go, the newest of them stays. Not proved: `live` goes back to the
    previous version, the server is reloaded again, and the failed version is set aside; it is
@@ -164,7 +164,9 @@ def _usable(agent: Agent, keys: KeyStore, version: Version | None) -> Version | 
     """The version, unless its key is gone: a token was initialised anew, or a TPM cleared."""
     if version is None or version.key.home != keys.home or keys.open(version.key) is not None:
         return version
-    agent.say(f"key_store does not hold {version.key.where} of {version.path.name}: a new one is due")
+    agent.say(
+        f"key_store does not hold {version.key.where} of {version.path.name}: a new one is due"
+    )
     return None
 
 

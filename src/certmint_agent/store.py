@@ -17,8 +17,8 @@ Laws, which hold whenever the power fails:
 - A version is deleted only after the router has served a newer one. Only state.json, which can be
   drawn anew, ever changes in place (by rename).
 
-Where the key is in hardware, what a folder holds of it is `certmint_agent.keys.StoredKey`. It does
-not talk to anybody, and does not judge certificates.
+Of a key in a token a folder holds key.uri instead of key.pem, as `certmint_agent.keys` says. The
+store talks to nobody, and does not judge certificates.
 """
 
 import datetime as dt

@@ -114,7 +114,9 @@ class TPMKeys:
             raise Misconfigured(
                 f"key_store names a TPM, and tpm2_{tool} is not installed: it is in tpm2-tools"
             ) from None
-        except (OSError, subprocess.TimeoutExpired):
+        except OSError as problem:
+            raise Misconfigured(f"tpm2_{tool} does not start: {problem.strerror}") from None
+        except subprocess.TimeoutExpired:
             raise KeyStoreFailed(
                 f"tpm2_{tool} did not end within {TIMEOUT_S:g} s: check the TPM"
             ) from None

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import datetime as dt
 import http.server
-import ipaddress
 import json
 import os
 import select
@@ -19,73 +18,20 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certmint.model.cms import certificates_only, envelop
+from certmint.model.cms import envelop
 from certmint_agent.config import Config
 from certmint_agent.credential import names_in
 from certmint_agent.renewal import Agent
 from certmint_agent.store import Store
 
-NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
-DAY = dt.timedelta(days=1)
-PEM = serialization.Encoding.PEM
+from . import est
+from .ca import DAY, NOW, PEM, key_bytes, make_root
+from .hardware import TPM, Token, running_tpm
+
 NAMES = ("rt-0001.dev.example.com", "router.example.com")
-
-
-def key_bytes(key) -> bytes:
-    return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-
-
-def common_name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-
-
-@dataclasses.dataclass
-class CA:
-    """A root or an intermediate; `issue` signs whatever it is told."""
-
-    name: str
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    def issue(self, public, names=(), *, subject="", start=NOW - DAY, end=NOW + 90 * DAY, ca=False):
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(common_name(subject) if subject else x509.Name([]))
-            .issuer_name(common_name(self.name))
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
-            .not_valid_after(end)
-            .add_extension(x509.BasicConstraints(ca, None), critical=True)
-        )
-        if names:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([general_name(n) for n in names]), critical=not subject
-            )
-        return builder.sign(self.key, hashes.SHA256())
-
-    def below(self, name: str) -> "CA":
-        key = ec.generate_private_key(ec.SECP256R1())
-        return CA(
-            name, key, self.issue(key.public_key(), subject=name, ca=True, end=NOW + 999 * DAY)
-        )
-
-
-def general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def make_root(name: str = "Test Root") -> CA:
-    key = ec.generate_private_key(ec.SECP256R1())
-    root = CA(name, key, None)
-    root.certificate = root.issue(key.public_key(), subject=name, ca=True, end=NOW + 9999 * DAY)
-    return root
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -99,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.fault():
             return
         if self.path == "/base/.well-known/est/cacerts":
-            self.answer(200, base64.b64encode(self.server.world.authorities()))
+            est.cacerts(self)
             return
         peer = self.peer()
         if self.path != "/base/api/v1/device" or peer is None:
@@ -128,7 +74,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.fault():
             return
         if is_est:
-            self.enrol(content)
+            est.enrol(self, content)
         elif self.path == "/base/api/v1/device/keys" and self.peer():
             self.answer(201, world.deliver(content["kind"], self.peer()))
         elif self.path == "/base/api/v1/device/certificates" and self.peer():
@@ -141,18 +87,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.problem(401, "login-wrong", "the owner's login is wrong")
         else:
             self.problem(404, "not-found", "no such page")
-
-    def enrol(self, csr: x509.CertificateSigningRequest):
-        """EST (RFC 7030): who shows an identity, or logs in, gets a certificate."""
-        wanted = "Basic " + base64.b64encode(b"acme/jo:correct horse").decode()
-        if self.peer() is None and self.headers.get("Authorization") != wanted:
-            self.problem(401, "login-required", "show the identity")
-            return
-        issued = self.server.world.certify(csr.public_bytes(PEM).decode())
-        leaf = x509.load_pem_x509_certificate(issued["certificate"].encode())
-        der = certificates_only([leaf.public_bytes(serialization.Encoding.DER)])
-        window = "{start}/{end}".format(**issued["renewal"]).replace("+00:00", "Z")
-        self.answer(200, base64.b64encode(der), [("Certmint-Renewal-Window", window)])
 
     def peer(self) -> bytes | None:
         return self.connection.getpeercert(binary_form=True)
@@ -225,8 +159,7 @@ class World:
 
     def authorities(self) -> bytes:
         """What cacerts shows: the root too, and not in order."""
-        shown = (self.root.certificate, self.issuing.certificate)
-        return certificates_only(c.public_bytes(serialization.Encoding.DER) for c in shown)
+        return est.bag(self.root.certificate, self.issuing.certificate)
 
     def issue(self, public, names) -> dict:
         start = self.now().replace(microsecond=0) - dt.timedelta(hours=1)
@@ -351,6 +284,28 @@ class Device:
 def device(world: World, tmp_path: Path) -> Device:
     """A device with an identity and an empty service folder."""
     return Device(world, tmp_path / "tls", [])
+
+
+@pytest.fixture
+def token(tmp_path: Path, require, monkeypatch: pytest.MonkeyPatch) -> Token:
+    """A fresh token, which every process that the test starts finds."""
+    util = require("softhsm2-util", package="softhsm2")
+    for program in ("p11tool", "certtool"):
+        require(program, package="gnutls-bin")
+    places = ("softhsm", "pkcs11", "x86_64-linux-gnu/softhsm", "aarch64-linux-gnu/softhsm")
+    modules = (f"/usr/lib/{place}/libsofthsm2.so" for place in places)
+    token = Token(require(*modules, package="softhsm2"), tmp_path / "hsm")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(token.configuration))
+    token.make(util)
+    return token
+
+
+@pytest.fixture
+def tpm(tmp_path: Path, require) -> Iterator[TPM]:
+    """A fresh TPM."""
+    require("tpm2_createprimary", package="tpm2-tools")
+    with running_tpm(require("swtpm", package="swtpm"), tmp_path / "tpm") as tpm:
+        yield tpm
 
 
 class Router:

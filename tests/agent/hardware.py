@@ -1,14 +1,13 @@
-"""Tokens and TPMs for agents: SoftHSM with a TLS server on its keys, and swtpm behind a proxy.
+"""Tokens and TPMs for agents: SoftHSM as GnuTLS sees it, and swtpm behind a resource manager.
 
 What a test sees of a key it sees by programs that are not ours (GnuTLS, tpm2-tools), each in a
 process of its own, since SoftHSM reads its configuration once per process.
 """
 
+import base64
 import contextlib
 import dataclasses
 import re
-import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -16,8 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from pyasn1.codec.der import decoder
 
 PIN = "4711-is-the-pin"
+STORAGE = "restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Token:
     def make(self, softhsm2_util: str) -> None:
         (self.folder / "tokens").mkdir(parents=True)
         self.configuration.write_text(f"directories.tokendir = {self.folder / 'tokens'}\n")
-        self.pin_file.write_text(PIN + "\n")
+        self.pin_file.write_text(PIN)
         self.initialise(softhsm2_util)
 
     def initialise(self, softhsm2_util: str, *, again: bool = False) -> None:
@@ -65,47 +68,42 @@ class Token:
             check=True, capture_output=True, text=True, timeout=30,
         ).stdout  # fmt: skip
 
+    def log_in(self) -> None:
+        """With the right PIN; GnuTLS's programs do not try one after a wrong one either."""
+        order = (
+            f"import pkcs11; token = pkcs11.lib({self.module!r}).get_token(token_label='router')\n"
+            f"token.open(user_pin={PIN!r}).close()"
+        )
+        subprocess.run([sys.executable, "-c", order], check=True, timeout=30)
+
     def keys(self) -> set[str]:
         """The ids of all private keys."""
         return set(re.findall(r"ID: (\S+)", self.p11tool("--list-privkeys")))
 
-    def serve(self, live: Path) -> x509.Certificate:
-        """The leaf that a TLS server shows which starts from `live` now; its key must sign."""
-        return served(
-            ["gnutls-serv", "--quiet", "--noticket", "--nodb", "--http",
-             "--provider", self.module, "--x509certfile", str(live / "chain.pem"),
-             "--x509keyfile", (live / "key.uri").read_text().strip()],
-            "--port",
+    def signs_for(self, live: Path) -> x509.Certificate:
+        """The live leaf, whose key in the token has just signed something, by GnuTLS."""
+        done = subprocess.run(
+            ["certtool", "--generate-request", "--template", "/dev/null", "--provider", self.module,
+             "--load-privkey", (live / "key.uri").read_text().strip()],
+            check=False, capture_output=True, timeout=30, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        leaf = x509.load_pem_x509_certificate((live / "chain.pem").read_bytes())
+        check_signature(x509.load_pem_x509_csr(done.stdout[done.stdout.index(b"-----") :]), leaf)
+        return leaf
 
 
-def served(words: list[str], port_option: str) -> x509.Certificate:
-    """Start a TLS server on a free port, shake hands with it, and end it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [*words, port_option, str(port)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        end = time.monotonic() + 20
-        while True:
-            try:
-                plain = socket.create_connection(("127.0.0.1", port), 5)
-                break
-            except ConnectionRefusedError:
-                assert server.poll() is None, server.communicate()[0]
-                assert time.monotonic() < end
-                time.sleep(0.005)
-        with plain, context.wrap_socket(plain) as tls:
-            return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
-    finally:
-        server.kill()
-        server.communicate()
+def check_signature(signed: x509.CertificateSigningRequest, leaf: x509.Certificate) -> None:
+    """The key of `leaf` signed it."""
+    public = leaf.public_key()
+    if isinstance(public, rsa.RSAPublicKey):
+        padding = signed.signature_algorithm_parameters
+        public.verify(
+            signed.signature, signed.tbs_certrequest_bytes, padding, signed.signature_hash_algorithm
+        )
+    else:
+        scheme = ec.ECDSA(signed.signature_hash_algorithm)
+        public.verify(signed.signature, signed.tbs_certrequest_bytes, scheme)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +120,26 @@ class TPM:
     @property
     def key_store(self) -> str:
         return f"tpm:{self.tcti}"
+
+    def signs_for(self, live: Path) -> x509.Certificate:
+        """The live leaf, whose key file the TPM has just signed with, by tpm2-tools alone.
+
+        tpm2_load 5.4 reads no TSS2 PRIVATE KEY, so the two structures are taken out of it here.
+        """
+        leaf = x509.load_pem_x509_certificate((live / "chain.pem").read_bytes())
+        pem = (live / "key.pem").read_text().splitlines()
+        assert pem[0] == "-----BEGIN TSS2 PRIVATE KEY-----"
+        der = base64.b64decode("".join(pem[1:-1]))
+        *_, public, private = decoder.decode(der)[0].values()
+        (self.folder / "public").write_bytes(bytes(public))
+        (self.folder / "private").write_bytes(bytes(private))
+        (self.folder / "message").write_bytes(b"something to sign")
+        self.tool("createprimary", "-G", "ecc", "-a", STORAGE, "-c", "primary")
+        self.tool("load", "-C", "primary", "-u", "public", "-r", "private", "-c", "key")
+        self.tool("sign", "-c", "key", "-g", "sha256", "-f", "plain", "-o", "signature", "message")
+        signature = (self.folder / "signature").read_bytes()
+        leaf.public_key().verify(signature, b"something to sign", ec.ECDSA(hashes.SHA256()))
+        return leaf
 
     def tool(self, name: str, *words: str | Path) -> str:
         return subprocess.run(

@@ -13,13 +13,15 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from certmint_agent import config
-from certmint_agent.credential import load_key, matches
+from certmint_agent import config, key_store
+from certmint_agent.credential import make_csr, matches, names_in
 from certmint_agent.errors import AgentError
+from certmint_agent.keys import StoredKey
 from certmint_agent.renewal import Agent, renew
 from certmint_agent.store import Store
 
@@ -44,18 +46,32 @@ def agent(victim: int | None) -> Agent:
     return Agent(CONFIG, Store(FOLDER, step), now, lambda: 0.5, lambda _: None)
 
 
-def in_child(victim: int | None) -> int:
+def in_child(work: Callable[[], int]) -> int:
+    """The exit code of `work`. No PKCS#11 module may be initialised on this side of the fork."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 99
     try:
-        renew(agent(victim), force=not FIRST)
-        code = 0
+        code = work()
     except AgentError as problem:
         code = problem.exit_code
     finally:
         os._exit(code)
+
+
+def attempt(victim: int | None) -> int:
+    renew(agent(victim), force=not FIRST)
+    return 0
+
+
+def check(link: Path, leaf: Certificate) -> int:
+    """0 if the live key, wherever it is, signs for the live leaf."""
+    with key_store.opened(CONFIG.key_store) as keys:
+        key = keys.open(StoredKey.read(link))
+        if key is None or not matches(key.public_key(), leaf):
+            return 1
+        return 0 if make_csr(key, names_in(leaf)).is_signature_valid else 1
 
 
 def look() -> dict[str, object]:
@@ -64,7 +80,7 @@ def look() -> dict[str, object]:
     if not link.is_symlink():
         return {"serial": None, "pair": True, "entries": entries}
     leaf = load_pem_x509_certificates((link / "chain.pem").read_bytes())[0]
-    pair = matches(load_key((link / "key.pem").read_bytes()), leaf)
+    pair = in_child(lambda: check(link, leaf)) == 0
     return {"serial": f"{leaf.serial_number:040x}", "pair": pair, "entries": entries}
 
 
@@ -72,9 +88,9 @@ def main() -> None:
     with REPORT.open("w") as lines:
         for victim in range(200):
             before = look() if FOLDER.exists() else None
-            killed = in_child(victim)
+            killed = in_child(lambda: attempt(victim))  # noqa: B023 - called at once
             dead = look()
-            survived = in_child(None)
+            survived = in_child(lambda: attempt(None))
             line = {
                 "step": REPORT.with_suffix(".step").read_text(),
                 "before": before,

@@ -33,6 +33,7 @@ def test_enrol_renew_status(world, device, run_agent) -> None:
     assert facts["valid"]
     assert facts["proved"]
     assert facts["names"] == list(world.names)
+    assert facts["key"] == "file:"
     assert f"{device.live()[1].serial_number:x}" == facts["serial"]
 
 

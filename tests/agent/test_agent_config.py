@@ -7,6 +7,8 @@ import pytest
 
 from certmint_agent import config
 from certmint_agent.errors import Misconfigured
+from certmint_agent.keys import StoredKey
+from certmint_agent.pkcs11_keys import TokenURI
 
 GOOD = {
     "server": '"https://certmint.example.com/base"',
@@ -16,6 +18,9 @@ GOOD = {
     "identity_key": '"idevid.key"',
 }
 OWNER = {"owner_username": '"jo"', "owner_password_file": '"pw"', "device_serial_number": '"R/1"'}
+
+
+TOKEN = "pkcs11:token=a%20b;object=c?module-path=/usr/lib/m.so&pin-source=file:/etc/pin"
 
 
 def write(folder: Path, table: dict[str, str]) -> Path:
@@ -63,6 +68,11 @@ def test_the_documented_example_is_valid(tmp_path: Path) -> None:
         ({"identity_key": None, "identity_certificate": None, **OWNER}, "names is missing"),
         ({"owner_username": '"jo"'}, "belong together"),
         ({"key_kind": '"rsa-1024"'}, "key_kind"),
+        ({"key_store": '"usb:"'}, "must be file:, tpm: or pkcs11:"),
+        ({"key_store": f'"{TOKEN}&pin-value=7"'}, "with the PIN in that file"),
+        ({"key_store": '"pkcs11:token=a;object=b"'}, "key_store must be pkcs11:token="),
+        ({"key_store": f'"{TOKEN.replace("file:/", "")}"'}, "whole paths"),
+        ({"key_store": "7"}, "must be a string"),
         ({"names": '"a.example.com"'}, "list of strings"),
         ({"reload_command": '"reload www"'}, "list of strings"),
         ({"check_address": '"localhost"'}, "host:port"),
@@ -78,6 +88,23 @@ def test_a_wrong_key_is_named(tmp_path: Path, change: dict[str, str | None], say
     table = {key: value for key, value in (GOOD | change).items() if value is not None}
     with pytest.raises(Misconfigured, match=says):
         config.load(write(tmp_path, table))
+
+
+def test_a_pin_in_the_configuration_is_not_repeated(tmp_path: Path) -> None:
+    """Errors go to logs, which many people read."""
+    with pytest.raises(Misconfigured) as caught:
+        config.load(write(tmp_path, {**GOOD, "key_store": f'"{TOKEN}&pin-value=7319"'}))
+    assert "7319" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pin", ["/etc/pin", "file:/etc/pin", "file:///etc/pin"])
+def test_the_uri_of_a_token_is_read_as_rfc_7512_writes_it(pin: str) -> None:
+    """Percent-encoded words; the PIN's file as a path, or as a file: URI of either form."""
+    uri = TokenURI.parse(TOKEN.replace("file:/etc/pin", pin))
+    assert uri == TokenURI("a b", "c", "/usr/lib/m.so", Path("/etc/pin"))
+    key = StoredKey("pkcs11", uri.of_key(b"certmint\x00;?").encode())
+    assert uri.id_of(key) == b"certmint\x00;?"
+    assert TokenURI("a b", "other", "/m.so", Path("/etc/pin")).id_of(key) is None
 
 
 def test_the_owners_login_can_stand_alone(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_the_wheel_holds_the_agent_and_nothing_of_the_server(tmp_path: Path) -> 
     assert any(name.endswith(".data/scripts/certmint-agent.sh") for name in names)
     assert not [name for name in names if name.startswith("certmint/") or "__pycache__" in name]
     assert [each for each in needs if "extra" not in each] == ["cryptography>=42"]
+    (extra,) = (each for each in needs if "extra" in each)
+    assert re.fullmatch(r"python-pkcs11\S*; extra == .pkcs11.", extra)
 
 
 @pytest.mark.slow
@@ -100,6 +102,9 @@ def test_systemd_accepts_the_units(tmp_path: Path, require) -> None:
         text = unit.read_text().replace("/usr/bin/certmint-agent", "/bin/true")
         (tmp_path / unit.name).write_text(text)
     units = sorted(tmp_path.iterdir())
+    drop_in = tmp_path / "certmint-agent.service.d"
+    drop_in.mkdir()
+    shutil.copy(PACKAGING / "examples/systemd-hardware.conf", drop_in)
     done = subprocess.run(
         [program, "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )

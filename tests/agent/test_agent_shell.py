@@ -185,6 +185,28 @@ def test_only_the_ca_file_is_trusted(world, each: Shell) -> None:
     assert world.requests == []
 
 
+def test_curl_does_not_trust_the_roots_of_the_system(world, tmp_path: Path) -> None:
+    """A curl that was built with a folder of roots has it from the first word of its command.
+
+    What the script says comes later, and wins; a script that says nothing would be taken in.
+    """
+    shell = make_shell("dash", tmp_path / "device", curl=True, **settings(world))
+    words = ["openssl", "x509", "-noout", "-hash", "-in", world.folder / "ca.pem"]
+    name = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    roots = tmp_path / "roots"
+    roots.mkdir()
+    (roots / f"{name}.0").symlink_to(world.folder / "ca.pem")
+    curl = (shell.bin / "curl").readlink()
+    shell.program("curl", f'#!/bin/sh\nexec {curl} -q --capath {roots} "$@"\n')
+    stranger = world.folder / "stranger.pem"
+    stranger.write_bytes(world.root.below("x").certificate.public_bytes(Encoding.PEM))
+    assert shell.run("enrol", ca_file=stranger)[0] == 3
+    assert world.requests == []
+    shell.script = shell.folder / "certmint-agent.sh"
+    shell.script.write_text(SCRIPT.read_text().replace(" capath $w/none", ""))
+    assert shell.run("enrol", ca_file=stranger)[0] != 3
+
+
 def test_an_owner_logs_in_and_the_password_is_seen_nowhere(world, each: Shell) -> None:
     """Every word of every command is recorded: the password is in none, nor in what is said."""
     log = each.folder / "argv"
