@@ -33,6 +33,7 @@ from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
 from certmint.registry.engine import Database, Transaction
 from certmint.registry.reads.askers import AnchorRow, Pairing, Transfer
+from certmint.registry.reads.logins import DeviceLogin
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(days=1)
@@ -86,6 +87,14 @@ def known_by_more(tx: Transaction, maker: Any, device: Any, owner: Any) -> None:
     writes.add_attestation_anchor(tx, maker.id, maker.product.id, ROOT, by="x")
     writes.set_transfer(tx, maker.id, offer(device.id, owner), **WHO)
     writes.set_pairing(tx, maker.id, device.id, Pairing(owner.id, "mac", LATER), **WHO)
+    writes.link_identity(tx, maker.id, owner.id, "https://login", "jo", **WHO)
+    writes.begin_device_login(tx, maker.id, waiting(device.id))
+    writes.begin_owner_login(tx, maker.id, "state", at=NOW, until=LATER)
+    writes.open_session(tx, maker.id, owner.id, "token", at=NOW, until=LATER)
+
+
+def waiting(device_id: str) -> DeviceLogin:
+    return DeviceLogin(device_id, "dlg", "hash", b"code", 5, NOW, NOW, LATER)
 
 
 def seen(device_id: str, source: str) -> Sighting:
@@ -169,6 +178,9 @@ READS: dict[str, Read] = {
     "attestation_anchors": lambda tx, t, x: reads.attestation_anchors(tx, t, x.maker.product.id),
     "device_transfer": lambda tx, t, x: reads.device_transfer(tx, t, x.device.id, NOW),
     "device_pairings": lambda tx, t, x: reads.device_pairings(tx, t, x.device.id, NOW),
+    "owner_of_identity": lambda tx, t, _: reads.owner_of_identity(tx, t, "https://login", "jo"),
+    "owner_identities": lambda tx, t, _: reads.owner_identities(tx, t, ("a", "a"), 10),
+    "device_login": lambda tx, t, x: reads.device_login(tx, t, x.device.id),
     "audit_events": lambda tx, t, _: own_events(reads.audit_events(tx, t)),
 }
 
@@ -264,6 +276,31 @@ WRITES: dict[str, Write] = {
         tx, t, x.device.id, Pairing(x.owner.id, "mine", LATER), **WHO
     ),
     "drop_offers": lambda tx, t, x: writes.drop_offers(tx, t, x.device.id),
+    "link_identity": lambda tx, t, x: writes.link_identity(
+        tx, t, x.owner.id, "https://login", "jo", **WHO
+    ),
+    "unlink_identity": lambda tx, t, x: writes.unlink_identity(
+        tx, t, x.owner.id, "https://login", "jo", **WHO
+    ),
+    "begin_device_login": lambda tx, t, x: writes.begin_device_login(tx, t, waiting(x.device.id)),
+    "take_device_poll": lambda tx, t, x: writes.take_device_poll(
+        tx, t, waiting(x.device.id), NOW, LATER
+    ),
+    "slow_device_login": lambda tx, t, x: writes.slow_device_login(
+        tx, t, waiting(x.device.id), 10, LATER
+    ),
+    "grant_device_login": lambda tx, t, x: writes.grant_device_login(
+        tx, t, waiting(x.device.id), x.owner.id, at=NOW, until=LATER
+    ),
+    "end_device_login": lambda tx, t, x: writes.end_device_login(tx, t, waiting(x.device.id)),
+    "begin_owner_login": lambda tx, t, _: writes.begin_owner_login(
+        tx, t, "state", at=LATER, until=LATER, keep=0
+    ),
+    "spend_owner_login": lambda tx, t, _: writes.spend_owner_login(tx, t, "state", NOW),
+    "open_session": lambda tx, t, x: writes.open_session(
+        tx, t, x.owner.id, "mine", at=LATER, until=LATER, keep=1
+    ),
+    "close_session": lambda tx, t, x: writes.close_session(tx, t, x.owner.id, "token", at=NOW),
     "add_profile": lambda tx, t, _: writes.add_profile(tx, t, SERVICE, **WHO),
 }
 
@@ -350,6 +387,7 @@ def test_rows_of_two_tenants_cannot_refer_to_each_other(
 FLEET_WIDE: dict[str, Read] = {
     "manufacturer_by_slug": lambda tx, _, x: reads.manufacturer_by_slug(tx, x.maker.slug),
     "operator_by_token": lambda tx, *_: reads.operator_by_token(tx, "hash"),
+    "owner_of_session": lambda tx, *_: reads.owner_of_session(tx, "token", NOW),
     "authority_for_status": lambda tx, _, x: reads.authority_for_status(tx, x.maker.authority.id),
     "authority_by_key_id": lambda tx, _, x: reads.authority_by_key_id(
         tx, x.maker.authority.key.key_id.hex()

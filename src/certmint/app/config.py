@@ -320,7 +320,6 @@ wrong_macs = 20
 [oidc]
 # Where owners log in beside local accounts: at most one OpenID provider for each manufacturer.
 # The client needs https://<this server>/api/v1/owner/callback as its redirect URI.
-providers = []
 # [[oidc.providers]]
 # manufacturer = "acme"
 # issuer = "https://login.example.com"

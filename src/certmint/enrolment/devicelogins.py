@@ -106,7 +106,9 @@ def begin(
         id=begun.id,
         user_code=_said(said, "user_code"),
         verification_uri=_said(said, "verification_uri"),
-        verification_uri_complete=str(said.get("verification_uri_complete", ""))[:_MAX_TEXT],
+        verification_uri_complete=_said(said, "verification_uri_complete")
+        if "verification_uri_complete" in said
+        else "",
         interval=interval,
         expires_at=begun.expires_at,
     )

@@ -54,7 +54,7 @@ def owner_by_bearer(
 
     Raises Unauthenticated `token-syntax`, `token-issuer`, `token-audience`, `token-algorithm`,
     `token-key`, `token-signature`, `token-expired`, `token-early`, `token-claims`; Forbidden
-    `identity-unknown`; Unavailable `provider-unreachable`, `provider-answer`.
+    `login-unlinked`; Unavailable `provider-unreachable`, `provider-answer`.
     """
     token = tokens.read(text)
     remote = _provider_of(oidc, token)
@@ -108,7 +108,7 @@ def unlink(
 ) -> None:  # fmt: skip
     """This person is this owner no more; the owner's sessions and grants to devices end.
 
-    Raises NotFound `owner-unknown`, `identity-unlinked`.
+    Raises NotFound `owner-unknown`, `link-unknown`.
     """
 
     def work(tx: Transaction) -> None:
@@ -162,7 +162,7 @@ def _owner_of(
         return found
     if not remote.provider.creates_owners:
         raise Forbidden(
-            "identity-unknown", "nobody here is linked with this login: ask the manufacturer"
+            "login-unlinked", "nobody here is linked with this login: ask the manufacturer"
         )
     made = Owner(new_id("own", now, random_bytes), tenant.id, _account(identity), now)
     hashed = logins.password_hash(random_bytes(32).hex())  # nobody has it

@@ -10,7 +10,6 @@ Nothing here checks a signature or fetches a key: `enrolment.tokens` and `valida
 
 import datetime as dt
 import hmac
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ LEEWAY = dt.timedelta(seconds=60)  # how far two clocks may be apart
 OLDEST = dt.timedelta(hours=24)  # a token that was issued before that is not believed
 ALGORITHMS = ("RS256", "ES256", "EdDSA")  # never none, never a shared secret
 MAX_SUBJECT = 255  # OpenID Connect Core 2
+_FAR = 2**53  # no number, infinity and what does not fit into a float are no times
 
 Claims = Mapping[str, object]
 
@@ -79,7 +79,8 @@ def judge_id_token(
     _check_times(claims, now)
     said = claims.get("nonce")
     if nonce is not None and not (
-        isinstance(said, str) and hmac.compare_digest(said.encode(), nonce.encode())
+        isinstance(said, str)
+        and hmac.compare_digest(said.encode("utf-8", "surrogatepass"), nonce.encode())
     ):
         raise Unauthenticated("token-nonce", "the ID token belongs to another login")
     return _identity(claims)
@@ -115,7 +116,7 @@ def _check_times(claims: Claims, now: dt.datetime) -> None:
 def _seconds(claims: Claims, name: str) -> float:
     """A NumericDate (RFC 7519 2)."""
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FAR:
         raise Unauthenticated("token-claims", f"the token says no {name}")
     return value
 

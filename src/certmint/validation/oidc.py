@@ -9,9 +9,11 @@ What a token means is not judged here.
 """
 
 import base64
+import contextlib
 import datetime as dt
 import http.client
 import json
+import socket
 import ssl
 import threading
 import urllib.parse
@@ -133,10 +135,11 @@ class RemoteProvider:
     ) -> tuple[int, Answer]:
         connection, target = self._connection(url)
         # A timeout of the socket begins anew with every octet: this one ends the whole exchange.
-        ends = threading.Timer(self._deadline_s, _cut, (connection,))
-        ends.daemon = True
+        ends: threading.Timer | None = None
         try:
             connection.connect()
+            ends = threading.Timer(self._deadline_s, _cut, (connection.sock,))
+            ends.daemon = True
             ends.start()
             wanted = {"Accept": "application/json", "Connection": "close", **headers}
             connection.request(method, target, body, wanted)
@@ -145,7 +148,8 @@ class RemoteProvider:
         except (OSError, http.client.HTTPException) as error:
             raise _unreachable(url, type(error).__name__) from None
         finally:
-            ends.cancel()
+            if ends is not None:
+                ends.cancel()
             connection.close()
         if len(content) > MAX_ANSWER:
             raise _nonsense(url, "its answer is too long")
@@ -189,13 +193,9 @@ def _context(provider: Provider) -> ssl.SSLContext:
         ) from None
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(2)
-        except OSError:
-            return  # it ended by itself
+def _cut(stream: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it may have ended by itself
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 def _object(url: str, content: bytes) -> Answer:

@@ -25,7 +25,7 @@ COMMANDS = {
     "profile": ("authorities", "What kinds of certificates look like."),
     "product": ("products", "Device models."),
     "device": ("devices", "Devices: list, show, claim, suspend, retire."),
-    "owner": ("devices", "Customers who own devices."),
+    "owner": ("owners", "Customers who own devices, and their logins."),
     "batch": ("batches", "Factory runs: mint, resume, show."),
     "certificate": ("certificates", "Certificates: issue, show, revoke."),
     "audit": ("certificates", "The audit log: list, verify."),

@@ -1,4 +1,4 @@
-"""`certmint device | owner`."""
+"""`certmint device`."""
 
 import contextlib
 import datetime as dt
@@ -16,7 +16,6 @@ from certmint.app.cli.common import (
     json_option,
     print_item,
     print_rows,
-    read_file,
     tenant_of,
     tenant_option,
 )
@@ -294,31 +293,3 @@ def retire(config_path: Path, slug: str | None, serial_number: str) -> None:
             by=console_operator(), now=here.clock(),
         )  # fmt: skip
     click.echo(f"{serial_number} is retired; {len(revoked)} certificates revoked")
-
-
-@click.group()
-def owner() -> None:
-    """Customers who own devices."""
-
-
-@owner.command()
-@click.argument("username")
-@click.option("--password-file", type=click.Path(path_type=Path), default=None,
-              help="File with the password [asked for].")  # fmt: skip
-@config_option
-@tenant_option
-def add(config_path: Path, slug: str | None, username: str, password_file: Path | None) -> None:
-    """Add an account for a customer."""
-    from certmint.enrolment import devices
-
-    if password_file is not None:
-        password = read_file(password_file, "the password", 4096).decode().rstrip("\r\n")
-    else:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    with installation(config_path) as here:
-        tenant = tenant_of(here, slug)
-        devices.add_owner(
-            here.db, tenant, username, password,
-            by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
-        )  # fmt: skip
-    click.echo(f"owner {username} added; logs in as {tenant.slug}/{username}")

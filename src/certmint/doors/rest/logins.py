@@ -27,7 +27,7 @@ def login_routes(services: Services) -> APIRouter:
 
     @router.post("/device/login", status_code=201, tags=["device"])
     def begin_device_login(shown: Me, body: views.DeviceLoginBody) -> views.DeviceLoginView:
-        """Have the owner log in elsewhere, for one CSR: a code and an address to show (RFC 8628)."""
+        """Have the owner log in elsewhere for one CSR: a code and an address (RFC 8628)."""
         csr = parse_csr(body.csr.encode())
         begun = devicelogins.begin(db, oidc, shown, csr, key, clock(), services.random_bytes)
         return views.DeviceLoginView.of(begun)

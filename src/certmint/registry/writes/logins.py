@@ -40,7 +40,7 @@ def unlink_identity(
 ) -> None:  # fmt: skip
     """This person is this owner no more, and the owner's sessions and grants end.
 
-    Raises NotFound `identity-unlinked`.
+    Raises NotFound `link-unknown`.
     """
     gone = count(
         tx,
@@ -52,12 +52,12 @@ def unlink_identity(
         ),
     )
     if not gone:
-        raise NotFound("identity-unlinked", f"nobody is linked as {subject!r} of {issuer}")
+        raise NotFound("link-unknown", f"nobody is linked as {subject!r} of {issuer}")
     for table in (schema.owner_session, schema.device_login):
         tx.execute(
             sa.delete(table).where(table.c.tenant_id == tenant_id, table.c.owner_id == owner_id)
         )
-    log(tx, "owner.identity-unlinked", tenant_id, owner_id, by=by, at=at, issuer=issuer)
+    log(tx, "owner.link-unknown", tenant_id, owner_id, by=by, at=at, issuer=issuer)
 
 
 def begin_device_login(tx: Transaction, tenant_id: str, begun: DeviceLogin) -> None:

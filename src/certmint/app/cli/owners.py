@@ -1,0 +1,118 @@
+"""`certmint owner`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from certmint.app.cli.common import (
+    config_option,
+    console_operator,
+    installation,
+    json_option,
+    print_rows,
+    read_file,
+    tenant_of,
+    tenant_option,
+)
+from certmint.model.errors import NotFound
+
+if TYPE_CHECKING:
+    from certmint.app.wiring import Installation
+    from certmint.model.entities import Manufacturer
+
+
+@click.group()
+def owner() -> None:
+    """Customers who own devices."""
+
+
+@owner.command()
+@click.argument("username")
+@click.option("--password-file", type=click.Path(path_type=Path), default=None,
+              help="File with the password [asked for].")  # fmt: skip
+@config_option
+@tenant_option
+def add(config_path: Path, slug: str | None, username: str, password_file: Path | None) -> None:
+    """Add an account for a customer."""
+    from certmint.enrolment import devices
+
+    if password_file is not None:
+        password = read_file(password_file, "the password", 4096).decode().rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        devices.add_owner(
+            here.db, tenant, username, password,
+            by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
+        )  # fmt: skip
+    click.echo(f"owner {username} added; logs in as {tenant.slug}/{username}")
+
+
+@owner.command()
+@click.argument("username")
+@click.option("--subject", required=True, help="Who that is at the provider: the claim `sub`.")
+@click.option("--issuer", default=None, help="[the manufacturer's configured provider]")
+@config_option
+@tenant_option
+def link(
+    config_path: Path, slug: str | None, username: str, subject: str, issuer: str | None
+) -> None:
+    """Let the owner USERNAME log in at the manufacturer's OpenID provider."""
+    from certmint.enrolment import oidc
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        oidc.link(
+            here.db, tenant, username, issuer or _issuer(here, tenant), subject,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{subject} is the owner {username}")
+
+
+@owner.command()
+@click.argument("username")
+@click.option("--subject", required=True, help="Who that is at the provider: the claim `sub`.")
+@click.option("--issuer", default=None, help="[the manufacturer's configured provider]")
+@config_option
+@tenant_option
+def unlink(
+    config_path: Path, slug: str | None, username: str, subject: str, issuer: str | None
+) -> None:
+    """End such a link, and the owner's sessions with it."""
+    from certmint.enrolment import oidc
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        oidc.unlink(
+            here.db, tenant, username, issuer or _issuer(here, tenant), subject,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{subject} is no longer the owner {username}")
+
+
+@owner.command()
+@click.option("--after", nargs=2, default=None, metavar="ISSUER SUBJECT", help="Continue there.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@config_option
+@tenant_option
+@json_option
+def identities(
+    config_path: Path, slug: str | None, after: tuple[str, str] | None, limit: int, as_json: bool
+) -> None:
+    """List who is linked with which owner."""
+    from certmint.enrolment import oidc
+
+    with installation(config_path) as here:
+        found = oidc.identities(here.db, tenant_of(here, slug), after, limit)
+    print_rows([vars(each) for each in found], as_json=as_json, empty="nobody is linked")
+
+
+def _issuer(here: "Installation", tenant: "Manufacturer") -> str:
+    for each in here.config.settings.oidc.providers:
+        if each.manufacturer == tenant.slug:
+            return each.issuer
+    raise NotFound(
+        "provider-unknown", f"{tenant.slug} has no OpenID provider: configure one, or name --issuer"
+    )
