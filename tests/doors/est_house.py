@@ -78,9 +78,7 @@ def open_est(house: House) -> ESTHouse:
     ensure(here)
     secret = derived_key(here.config, "transport keys")
     delivery = Delivery(lambda: document_signer(here), secret, os.urandom)
-    services = Services(
-        here.db, here.gate, here.clock, delivery, derived_key(here.config, SECRETS)
-    )
+    services = Services(here.db, here.gate, here.clock, delivery, derived_key(here.config, SECRETS))
     return ESTHouse(house, ESTDoor(services).app)
 
 

@@ -359,7 +359,8 @@ def root() -> Case:
 SCENARIOS: dict[str, Callable[[], Case]] = {
     each.__name__: each
     for each in (
-        renewal, lost_answer, owner, attested, operator, controls, factory, public, subordinate, issuing, root,
+        renewal, lost_answer, owner, attested, operator, controls, factory, public, subordinate,
+        issuing, root,
     )
 }  # fmt: skip
 

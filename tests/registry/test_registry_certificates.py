@@ -294,7 +294,7 @@ def test_certificates_are_listed_in_pages(db: Database, maker) -> None:
 
 
 def test_the_latest_certificate_of_a_purpose(db: Database, maker) -> None:
-    """The one that was prepared last, whether it is revoked or not, and whichever was stored last."""
+    """The one that was prepared last, revoked or not, and whichever was stored last."""
     (device,) = maker.devices(1)
     identity = maker.issue(device, purpose=Purpose.IDENTITY)
     intents = [maker.intent(device) for _ in range(3)]
