@@ -1,14 +1,17 @@
 """The one gate: sequences, refusals, races, and every way in which its helpers can fail."""
 
+import asyncio
 import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy.exc import IntegrityError
 
@@ -235,6 +238,34 @@ def test_a_key_store_that_fails(
     sound(house)
     house.renew("R1", request)
     assert len(house.held("R1")) == 3
+
+
+def test_a_slow_key_store_does_not_hold_up_the_loop(house: House) -> None:
+    """A token signs in a thread while other requests go on; the certificate is none the worse."""
+    signed_in: list[int] = []
+    ticks = 0
+
+    def slowly(signature: bytes) -> bytes:
+        signed_in.append(threading.get_ident())
+        time.sleep(0.05)
+        return signature
+
+    async def main() -> None:
+        nonlocal ticks
+        renewing = asyncio.ensure_future(house.db.run(lambda: house.renew("R1", csr())))
+        while not renewing.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        await renewing
+
+    house.keys = broken(slowly)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+    assert len(house.held("R1")) == 3
+    assert signed_in
+    assert threading.get_ident() not in signed_in
+    assert ticks > 3
 
 
 def test_another_key_at_the_authority_s_uri(house: House) -> None:

@@ -20,6 +20,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 
 from certmint.enrolment.facts import gather
 from certmint.enrolment.signing import SigningKeys
@@ -31,7 +32,7 @@ from certmint.model.request import CertificateRequest
 from certmint.model.serial import RandomBytes, Serial
 from certmint.policy.approval import Approval
 from certmint.policy.decide import decide
-from certmint.registry import audit, writes
+from certmint.registry import audit, fibres, writes
 from certmint.registry.engine import Database, Transaction
 from certmint.registry.rows import Intent
 
@@ -185,7 +186,9 @@ class Gate:
         signed: list[tuple[int, Intent, bytes]] = []
         for group in by_authority.values():
             signer = self._keys.of(group[0][1].approval.authority)
-            certificates = signer.sign([each for _, each, _ in group])
+            work = partial(signer.sign, [each for _, each, _ in group])
+            # Hardware takes its time, and must not hold up everybody else on the event loop.
+            certificates = work() if signer.is_software else fibres.aside(None, work)
             signed += [
                 (place, intent, der)
                 for (place, _, intent), der in zip(group, certificates, strict=True)

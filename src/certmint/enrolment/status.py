@@ -5,6 +5,7 @@ demand from one indexed row, so that a revocation shows at once.
 """
 
 import datetime as dt
+from functools import partial
 
 from certmint.enrolment.signing import SigningKeys
 from certmint.issuance.crl import build_crl
@@ -13,7 +14,7 @@ from certmint.model.entities import Authority
 from certmint.model.errors import Misconfigured, NotFound, Unavailable
 from certmint.model.serial import Serial
 from certmint.model.states import AuthorityState
-from certmint.registry import reads, writes
+from certmint.registry import fibres, reads, writes
 from certmint.registry.engine import Database
 
 CRL_LIFE = dt.timedelta(days=9)  # standards.md 1.14: sign every 6 to 12 h, live 9 days
@@ -47,7 +48,9 @@ def _publish_shard(
         if entry.not_after > now - CRL_LIFE
     ]
     until = now + CRL_LIFE
-    crl = build_crl(keys.of(authority), entries, shard, number, now, until)
+    # A long list takes a while, whatever signs it: not on the event loop.
+    build = partial(build_crl, keys.of(authority), entries, shard, number, now, until)
+    crl = fibres.aside(None, build)
     db.write(lambda tx: writes.add_crl(tx, authority.id, shard, number, now, until, crl))
     return number
 

@@ -76,7 +76,7 @@ class SigningAuthority:
         self._algorithm = asn1.SIGNATURE_ALGORITHM[authority.key.kind]
         # pyca's own keys compute in this process. Whatever else stands behind the class is
         # hardware or a network away, so each of its signatures is verified.
-        self._is_software = type(key).__module__.partition(".")[0] == "cryptography"
+        self.is_software = type(key).__module__.partition(".")[0] == "cryptography"
         self._templates: dict[tuple[Profile, KeyKind], Template] = {}
         self._rehearsed: set[Layout] = set()
         self._count = itertools.count(1)
@@ -124,7 +124,7 @@ class SigningAuthority:
         last = len(prepared) - 1
         for place, item in enumerate(prepared):
             certificate = asn1.signed(item.tbs, self._algorithm, self._sign(item.tbs))
-            if not self._is_software or place % SAMPLE == 0 or place == last:
+            if not self.is_software or place % SAMPLE == 0 or place == last:
                 self._check_certificate(certificate, item.tbs)
             certificates.append(certificate)
         return certificates
@@ -139,7 +139,7 @@ class SigningAuthority:
         if der.content(content).startswith(_TBS_CERTIFICATE):
             raise WrongState("not-status", "a certificate cannot be sealed: it must be prepared")
         signature = self._sign(content)
-        if not (sampled and self._is_software) or next(self._count) % SAMPLE == 0:
+        if not (sampled and self.is_software) or next(self._count) % SAMPLE == 0:
             self._check_signature(signature, content)
         return asn1.signed(content, self._algorithm, signature)
 
