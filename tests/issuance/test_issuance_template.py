@@ -114,7 +114,7 @@ def keys(world: Any) -> dict[KeyKind, Any]:
 
 
 @settings(
-    max_examples=250,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
