@@ -47,7 +47,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def certmint(installed: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def certmint(installed: Path, capsys: pytest.CaptureFixture[str]):
     """Runs a command on the installation; (exit code, stdout, stderr)."""
 
     def call(*words: str) -> tuple[object, str, str]:
@@ -63,7 +63,7 @@ def add(name: str, *options: str) -> tuple[str, ...]:
     return ("acme", "add", name, "--authority", "acme-ca", *options, "--json")
 
 
-def test_a_directory_offers_what_it_is_told_to(certmint) -> None:  # type: ignore[no-untyped-def]
+def test_a_directory_offers_what_it_is_told_to(certmint) -> None:
     """Challenges in their order; the list shows them, and the terms."""
     code, out, err = certmint(*add(
         "full", "--challenge", "dns-persist-01", "--challenge", "dns-01", "--terms",
@@ -93,7 +93,7 @@ def test_a_directory_offers_what_it_is_told_to(certmint) -> None:  # type: ignor
         ("--star", "2d"),
     ],
 )
-def test_an_impossible_offer_is_refused(certmint, options: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+def test_an_impossible_offer_is_refused(certmint, options: tuple[str, ...]) -> None:
     """In one sentence, before anything is stored."""
     code, out, err = certmint(*add("wrong", *options))
     assert (code, out) == (2, "")
@@ -101,7 +101,7 @@ def test_an_impossible_offer_is_refused(certmint, options: tuple[str, ...]) -> N
     assert "wrong" not in certmint("acme", "list", "--json")[1]
 
 
-def test_terms_are_changed_and_removed(certmint) -> None:  # type: ignore[no-untyped-def]
+def test_terms_are_changed_and_removed(certmint) -> None:
     """The audit log keeps which."""
     assert certmint(*add("terms", "--terms", "https://acme.example/1"))[0] == 0
     for url in ("https://acme.example/2", ""):
@@ -113,7 +113,7 @@ def test_terms_are_changed_and_removed(certmint) -> None:  # type: ignore[no-unt
     assert "acme-directory.terms-changed" in certmint("audit", "list", "--json")[1]
 
 
-def test_accounts_are_listed_and_revoked(certmint) -> None:  # type: ignore[no-untyped-def]
+def test_accounts_are_listed_and_revoked(certmint) -> None:
     """Nobody there, and nobody to revoke."""
     code, out, _ = certmint("acme", "account", "list")
     assert (code, out.strip()) == (0, "no accounts")
@@ -146,7 +146,7 @@ def test_the_jobs_of_acme_run(installed: Path) -> None:
     here.close()
 
 
-def test_an_operator_says_whose_hardware_a_directory_believes(certmint, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_operator_says_whose_hardware_a_directory_believes(certmint, tmp_path) -> None:
     """A CA is added, listed and removed; its SHA-256 is its name."""
     certmint(*add("hardware", "--challenge", "device-attest-01", "--eab"))
     key = ec.generate_private_key(ec.SECP256R1())

@@ -84,15 +84,19 @@ def test_a_group_has_a_largest_size(db: Database, maker) -> None:
         assert len(reads.operators(tx, maker.id)) == callers
 
 
-def test_a_single_caller_pays_for_no_savepoint(db: Database, maker) -> None:
+def test_a_single_caller_pays_for_no_savepoint(sqlite_db: Database, make_tenant) -> None:
     """Whoever writes alone has one transaction and nothing inside it."""
-    savepoints: list[str] = []
-    sa.event.listen(db._writer, "savepoint", lambda _, name: savepoints.append(name))
-    commits = count_commits(db)
+    maker, told = make_tenant(sqlite_db, "alpha"), []
 
-    db.write(lambda tx: add_operator(tx, maker, 1))
+    def listen(tx: reads.Transaction) -> None:
+        tx.connection.driver_connection.set_trace_callback(told.append)
 
-    assert (len(commits), savepoints) == (1, [])
+    sqlite_db.write(listen)
+    told.clear()
+    sqlite_db.write(lambda tx: add_operator(tx, maker, 1))
+
+    assert told.count("COMMIT") == 1
+    assert not [each for each in told if "SAVEPOINT" in each]
 
 
 def test_one_failing_item_harms_only_its_own_caller(db: Database, maker) -> None:

@@ -12,6 +12,7 @@ import datetime as dt
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -172,18 +173,7 @@ def trust(
 
     Raises BadInput `attestation-root`, Conflict `anchor-exists`.
     """
-    try:
-        wanted = Format(kind)
-        roots = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        known = ", ".join(Format)
-        raise BadInput(
-            "attestation-root", f"a format ({known}) and CA certificates in PEM are needed"
-        ) from None
-    rows = [
-        AnchorRow(wanted.value, hashlib.sha256(der).hexdigest(), der, now)
-        for der in (root.public_bytes(serialization.Encoding.DER) for root in roots)
-    ]
+    rows = anchor_rows(kind, pem, tuple(Format), now)
 
     def work(tx: Transaction) -> None:
         for row in rows:
@@ -191,6 +181,25 @@ def trust(
 
     db.write(work)
     return [row.fingerprint for row in rows]
+
+
+def anchor_rows(kind: str, pem: bytes, formats: Sequence[str], now: dt.datetime) -> list[AnchorRow]:
+    """The CA certificates of a file, to be trusted for one of these formats.
+
+    Raises BadInput `attestation-root`.
+    """
+    try:
+        roots = x509.load_pem_x509_certificates(pem)
+        cas = [root.extensions.get_extension_for_class(x509.BasicConstraints) for root in roots]
+    except (ValueError, x509.ExtensionNotFound):
+        cas = []
+    if kind not in formats or not cas or not all(each.value.ca for each in cas):
+        raise BadInput(
+            "attestation-root",
+            f"a format ({', '.join(formats)}) and CA certificates in PEM are needed",
+        )
+    ders = [root.public_bytes(serialization.Encoding.DER) for root in roots]
+    return [AnchorRow(kind, hashlib.sha256(der).hexdigest(), der, now) for der in ders]
 
 
 def expect(

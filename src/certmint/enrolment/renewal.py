@@ -14,7 +14,7 @@ from certmint.model.cms import envelop
 from certmint.model.csr import CSR
 from certmint.model.entities import Certificate, Sighting
 from certmint.model.errors import Conflict, NotFound, Refused, WrongState
-from certmint.model.evidence import Evidence, EvidenceKind
+from certmint.model.evidence import Evidence, EvidenceKind, HoldsCertificate
 from certmint.model.keys import KeyKind, KeyOrigin, public_key_of
 from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, HeldKey, Requester
@@ -111,7 +111,7 @@ def _enrol(
     try:
         return _enrol_once(db, gate, target, key, asker, now, replaces)
     except Conflict as race:
-        shown = {getattr(piece, "serial", None) for piece in asker.evidence}
+        shown = {each.serial for each in asker.evidence if isinstance(each, HoldsCertificate)}
         if race.code != "already-replaced" or replaces in shown:
             raise
     # Another request of this device was quicker and replaces that certificate; nothing is wrong

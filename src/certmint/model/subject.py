@@ -93,20 +93,6 @@ class DistinguishedName:
 NO_SUBJECT = DistinguishedName()
 
 
-def from_x509(name: x509.Name) -> DistinguishedName:
-    """Our value of a pyca Name. Raises BadInput for attributes certmint does not issue."""
-    short = {dotted: kind for kind, (dotted, _, _) in ATTRIBUTES.items()}
-    pairs = []
-    for attribute in name:
-        kind = short.get(attribute.oid.dotted_string)
-        if kind is None or not isinstance(attribute.value, str):
-            raise BadInput(
-                "subject-syntax", f"subject attribute {attribute.oid.dotted_string} is not accepted"
-            )
-        pairs.append((kind, attribute.value))
-    return DistinguishedName(tuple(pairs))
-
-
 def _check_attribute(kind: str, value: str) -> None:
     if kind not in ATTRIBUTES:
         raise BadInput("subject-syntax", f"unknown subject attribute {kind!r}")

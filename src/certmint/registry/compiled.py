@@ -10,7 +10,7 @@ import functools
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -28,7 +28,7 @@ DATABASE_NAME = "database_name"  # the engine's execution option that failures a
 class Compiled:
     """One statement. Its rows have the names of its columns."""
 
-    def __init__(self, statement: sa.Executable) -> None:
+    def __init__(self, statement: sa.ClauseElement) -> None:
         self._statement = statement
         self._compiled: dict[str, _InDialect] = {}
 
@@ -95,13 +95,13 @@ class Among:
 class _InDialect:
     """A statement in the words of one driver."""
 
-    def __init__(self, statement: sa.Executable, dialect: sa.Dialect) -> None:
+    def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
         # Inserts take every column of their table, as `execute` does for a row that has them all.
-        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # ClauseElement
+        compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
         self._sql = str(compiled)
         self._is_positional = bool(compiled.positional)
         self._names: tuple[str, ...] = tuple(
-            compiled.positiontup if self._is_positional else compiled.binds
+            (self._is_positional and compiled.positiontup) or compiled.binds
         )
         self._places = [
             (name, to_number if isinstance(compiled.binds[name].type, Timestamp) else None)

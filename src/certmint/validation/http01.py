@@ -15,9 +15,9 @@ from certmint.validation.reach import (
     Line,
     Reach,
     addresses,
+    connected,
     dial,
     left,
-    line_to,
 )
 
 MAX_BODY = 4096
@@ -69,7 +69,7 @@ class _Get:
         self.body = b""
 
     def from_one_of(self, targets: list[IPAddress], dial: Dial) -> Self:
-        line = line_to(targets, self._port, self._ends, dial)
+        line = connected(targets, self._port, self._ends, dial)
         try:
             if self._scheme == "https":
                 # A redirect to https proves nothing by its certificate: it may be the very one

@@ -11,11 +11,13 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from certmint.model.errors import BadInput
 from certmint.model.names import IPName, Name
 from certmint.validation.dns import Resolver
+
+T = TypeVar("T")
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -102,17 +104,6 @@ def addresses(name: Name, port: int, resolver: Resolver, reach: Reach) -> list[I
     return sorted(allowed, key=lambda address: -address.version)
 
 
-def connect(targets: list[IPAddress], port: int, ends: float) -> socket.socket:
-    """A connection to the first address that answers. Raises Failed `connection`."""
-    refused = ""
-    for address in targets[:4]:
-        try:
-            return socket.create_connection((str(address), port), timeout=left(ends))
-        except OSError as error:
-            refused = f"{address} port {port}: {error.strerror or error}"
-    raise Failed("connection", refused)
-
-
 class Line(Protocol):
     """An open connection to an address that was judged. OSError where the seconds pass."""
 
@@ -158,12 +149,19 @@ class SocketLine:
         self._stream.close()
 
 
+def plain_socket(address: IPAddress, port: int, seconds: float) -> socket.socket:
+    """A connection for the thread that asks. Raises OSError."""
+    return socket.create_connection((str(address), port), timeout=seconds)
+
+
 def dial(address: IPAddress, port: int, seconds: float) -> Line:
-    """A connection for the thread that asks."""
-    return SocketLine(socket.create_connection((str(address), port), timeout=seconds))
+    """The same as a line. Raises OSError."""
+    return SocketLine(plain_socket(address, port, seconds))
 
 
-def line_to(targets: list[IPAddress], port: int, ends: float, dial: Dial) -> Line:
+def connected(
+    targets: list[IPAddress], port: int, ends: float, dial: Callable[[IPAddress, int, float], T]
+) -> T:
     """A connection to the first address that answers. Raises Failed `connection`."""
     refused = ""
     for address in targets[:4]:

@@ -11,7 +11,15 @@ from cryptography import x509
 from certmint.model import der
 from certmint.model.names import IPName, Name
 from certmint.validation.dns import Resolver
-from certmint.validation.reach import Failed, IPAddress, Reach, addresses, connect, left
+from certmint.validation.reach import (
+    Failed,
+    IPAddress,
+    Reach,
+    addresses,
+    connected,
+    left,
+    plain_socket,
+)
 
 PROTOCOL = "acme-tls/1"
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
@@ -37,7 +45,7 @@ def _handshake(name: Name, targets: list[IPAddress], port: int, ends: float) -> 
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # it is self-signed; `_judge` reads it
     context.set_alpn_protocols([PROTOCOL])
-    plain = connect(targets, port, ends)
+    plain = connected(targets, port, ends, plain_socket)
     try:
         plain.settimeout(left(ends))
         with context.wrap_socket(plain, server_hostname=server_name(name)) as secure:

@@ -1,7 +1,8 @@
 """`certmint owner`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,12 +51,21 @@ def add(config_path: Path, slug: str | None, username: str, password_file: Path 
     click.echo(f"owner {username} added; logs in as {tenant.slug}/{username}")
 
 
+def _link_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An owner, and who that is at which provider."""
+    for option in (
+        tenant_option,
+        config_option,
+        click.option("--issuer", default=None, help="[the manufacturer's configured provider]"),
+        click.option("--subject", required=True, help="The provider's claim `sub`."),
+        click.argument("username"),
+    ):
+        command = option(command)
+    return command
+
+
 @owner.command()
-@click.argument("username")
-@click.option("--subject", required=True, help="Who that is at the provider: the claim `sub`.")
-@click.option("--issuer", default=None, help="[the manufacturer's configured provider]")
-@config_option
-@tenant_option
+@_link_options
 def link(
     config_path: Path, slug: str | None, username: str, subject: str, issuer: str | None
 ) -> None:
@@ -72,11 +82,7 @@ def link(
 
 
 @owner.command()
-@click.argument("username")
-@click.option("--subject", required=True, help="Who that is at the provider: the claim `sub`.")
-@click.option("--issuer", default=None, help="[the manufacturer's configured provider]")
-@config_option
-@tenant_option
+@_link_options
 def unlink(
     config_path: Path, slug: str | None, username: str, subject: str, issuer: str | None
 ) -> None:

@@ -9,12 +9,8 @@ CSR has the same key, `certifying` and the gate ask.
 
 import contextlib
 import datetime as dt
-import hashlib
 import json
 from dataclasses import dataclass
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from certmint.attestation.attested import Anchor, Attested, Format, Proof
 from certmint.attestation.statement import verify
@@ -39,7 +35,6 @@ from certmint.model.hardware import HardwareName, PermanentIdentifier
 from certmint.model.states import DeviceState
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
-from certmint.registry.reads.askers import AnchorRow
 
 FORMATS = (Format.TPM, Format.STEP, Format.ANDROID_KEY, Format.APPLE)
 
@@ -181,7 +176,7 @@ def add_anchors(
 
     Raises BadInput `attestation-root`, Conflict `anchor-exists`.
     """
-    rows = [AnchorRow(kind, hashlib.sha256(der).hexdigest(), der, now) for der in _roots(kind, pem)]
+    rows = attesting.anchor_rows(kind, pem, FORMATS, now)
 
     def work(tx: Transaction) -> None:
         for row in rows:
@@ -201,17 +196,3 @@ def remove_anchor(
         raise NotFound(
             "anchor-unknown", f"directory {directory.name!r} trusts no root {fingerprint}"
         )
-
-
-def _roots(kind: str, pem: bytes) -> list[bytes]:
-    try:
-        roots = x509.load_pem_x509_certificates(pem)
-        cas = [root.extensions.get_extension_for_class(x509.BasicConstraints) for root in roots]
-    except (ValueError, x509.ExtensionNotFound):
-        cas = []
-    if kind not in FORMATS or not cas or not all(each.value.ca for each in cas):
-        raise BadInput(
-            "attestation-root",
-            f"a format ({', '.join(FORMATS)}) and CA certificates in PEM are needed",
-        )
-    return [root.public_bytes(serialization.Encoding.DER) for root in roots]

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from certmint.enrolment.acme import limits as rates
@@ -29,7 +29,7 @@ from certmint.registry import fibres, reads, writes
 from certmint.registry.engine import Database, Transaction
 from certmint.validation import dns01, http01, tlsalpn01
 from certmint.validation.dns import Resolver
-from certmint.validation.reach import Failed, Reach
+from certmint.validation.reach import Dial, Failed, Reach, dial
 
 VALIDATORS = 16
 PERSISTENT_LIFE = dt.timedelta(days=10)  # BR 3.2.2.4.22: a persistent record is no older proof
@@ -46,6 +46,7 @@ class Network:
 
     resolver: Resolver
     reach: Reach
+    dial: Dial = dial
     threads: Executor = field(default_factory=partial(ThreadPoolExecutor, VALIDATORS, "validator"))
 
 
@@ -122,15 +123,7 @@ def validate(
     """
     authorization, challenge = taken
     try:
-        name = authorization.identifier.name
-        if challenge.type is ChallengeType.HTTP_01 and name is not None and fibres.inside():
-            beside = ResolverBeside(network.resolver, network.threads)
-            proof = f"{challenge.token}.{account.thumbprint}"
-            dial = dialing(network.threads)
-            seen = http01.check(name, challenge.token, proof, beside, network.reach, dial)
-        else:
-            look = partial(_look, account, authorization, challenge, place, network, now)
-            seen = fibres.aside(network.threads, look)
+        seen = _seen(account, authorization, challenge, place, network, now)
     except (Failed, Unavailable) as failure:
         kind = failure.kind if isinstance(failure, Failed) else "dns"
         error = json.dumps({"type": kind, "detail": failure.detail})
@@ -167,8 +160,7 @@ def foresee(
             ):
                 continue
             try:
-                look = partial(_look, account, authorization, challenge, place, network, now)
-                seen = fibres.aside(network.threads, look)
+                seen = _seen(account, authorization, challenge, place, network, now)
             except (Failed, Unavailable):
                 continue
             try:
@@ -191,6 +183,24 @@ def _foreseen(
     pass_challenge(tx, authorization, challenge, seen, PERSISTENT_LIFE, now)
 
 
+def _seen(
+    account: Account,
+    authorization: Authorization,
+    challenge: Challenge,
+    place: Place,
+    network: Network,
+    now: dt.datetime,
+) -> dict[str, object]:
+    """What `_look` saw: an http-01 is soon over and needs no thread, everything else has one."""
+    if challenge.type is ChallengeType.HTTP_01 and fibres.inside():
+        threads = network.threads
+        beside = ResolverBeside(network.resolver, threads)
+        network = replace(network, resolver=beside, dial=dialing(threads))
+        return _look(account, authorization, challenge, place, network, now)
+    look = partial(_look, account, authorization, challenge, place, network, now)
+    return fibres.aside(network.threads, look)
+
+
 def _look(
     account: Account,
     authorization: Authorization,
@@ -204,7 +214,9 @@ def _look(
         raise Failed("malformed", "hardware is not seen from the network: it attests itself")
     proof = f"{challenge.token}.{account.thumbprint}"
     if challenge.type is ChallengeType.HTTP_01:
-        return http01.check(name, challenge.token, proof, network.resolver, network.reach)
+        return http01.check(
+            name, challenge.token, proof, network.resolver, network.reach, network.dial
+        )
     if challenge.type is ChallengeType.TLS_ALPN_01:
         return tlsalpn01.check(name, proof, network.resolver, network.reach)
     if not isinstance(name, DNSName):
