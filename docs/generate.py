@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from certmint.model.acme import ACCOUNT, AUTHORIZATION, CHALLENGE, ORDER
+from certmint.model.desk import APPROVAL, JOB
+from certmint.model.entities import Role
 from certmint.model.states import AUTHORITY, BATCH, DEVICE, OWNERSHIP
+from certmint.policy.authorization import RULES as OPERATIONS
 from certmint.policy.rules import RULES
 
 HERE = Path(__file__).parent
@@ -31,6 +34,29 @@ def state_page(title: str, table: Mapping[StrEnum, Mapping[Any, StrEnum]]) -> st
     )
 
 
+def roles_page() -> str:
+    """Who may do what, from the one table that decides it."""
+    roles = list(Role)
+    lines = [
+        "# Roles",
+        "",
+        "Made by `make docs` from the table in `src/certmint/policy/authorization.py`, which decides. A",
+        "test calls every operation as every role, and as every role of another manufacturer. A token",
+        "can be narrowed to some scopes. *Four eyes*: a second operator, whose role has the operation",
+        "too, has to agree. *House*: operators of the installation's own manufacturer, `instance`, only.",
+        "",
+        "| operation | scope | " + " | ".join(roles) + " | |",
+        "|---|---|" + ":-:|" * len(roles) + "---|",
+    ]
+    for operation, rule in OPERATIONS.items():
+        marks = " | ".join("•" if role in rule.roles else "" for role in roles)
+        more = " ".join(
+            word for word, said in (("four eyes", rule.four_eyes), ("house", rule.house)) if said
+        )
+        lines.append(f"| `{operation}` | `{rule.scope}` | {marks} | {more} |")
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """Every generated page and its content."""
     made = {
@@ -40,12 +66,15 @@ def pages() -> dict[Path, str]:
             ("ownership", "Ownership of a device", OWNERSHIP),
             ("batch", "Batch", BATCH),
             ("authority", "Authority", AUTHORITY),
+            ("approval", "Approval by a second operator", APPROVAL),
+            ("job", "Job", JOB),
             ("acme-account", "ACME account", ACCOUNT),
             ("acme-order", "ACME order", ORDER),
             ("acme-authorization", "ACME authorization", AUTHORIZATION),
             ("acme-challenge", "ACME challenge", CHALLENGE),
         )
     }
+    made[HERE / "roles.md"] = roles_page()
     policy = HERE / "policy.md"
     before, _, rest = policy.read_text().partition(POLICY_HEAD)
     after = rest[rest.index("\n\n") :]

@@ -18,19 +18,27 @@ from hostile import Names, says, serving
 
 from certmint.app import config
 from certmint.app.wiring import (
-    SECRETS,
     Installation,
     derived_key,
     open_installation,
+    rest_services,
     utc_now,
     vault,
 )
 from certmint.doors.acme.app import ACMEDoor
 from certmint.doors.acme.app import Services as ACMEServices
 from certmint.doors.acme.problems import TYPES
-from certmint.doors.rest.app import Services, rest_app
+from certmint.doors.rest.app import rest_app
 from certmint.doors.status.routes import status_app
-from certmint.enrolment import authorities, batches, devices, domains, manufacturers, minting
+from certmint.enrolment import (
+    authorities,
+    batches,
+    devices,
+    domains,
+    manufacturers,
+    minting,
+    operators,
+)
 from certmint.enrolment.acme.accounts import new_binding
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.directories import add_directory, directory_named
@@ -97,21 +105,19 @@ def build(folder: Path) -> House:
     for slug in ("acme", "other"):
         tenant = manufacturers.manufacturer(here.db, slug)
         for role in Role:
-            _, tokens[f"{slug}/{role}"] = manufacturers.add_operator(
-                here.db, tenant, role.value, role, dt.timedelta(days=1),
+            _, first = operators.add_operator(
+                here.db, tenant, role.value, role, lifetime=dt.timedelta(days=1),
                 by=BY, now=utc_now(), random_bytes=os.urandom,
             )  # fmt: skip
+            assert first is not None
+            tokens[f"{slug}/{role}"] = first.secret
     devices.add_owner(here.db, maker, "jo", PASSWORD, by=BY, now=utc_now(), random_bytes=os.urandom)
     devices.claim(here.db, maker, "R2", "jo", by=BY, now=utc_now())
-    services = Services(
-        here.db, here.gate, here.keys, here.clock, here.random_bytes,
-        derived_key(here.config, SECRETS),
-    )  # fmt: skip
     return House(
         here,
         maker,
         packages,
-        rest_app(services, "0"),
+        rest_app(rest_services(here), "0"),
         status_app(here.db, here.keys, here.clock),
         tokens,
     )

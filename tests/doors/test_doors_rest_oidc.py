@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from backstage import BY, PASSWORD, House, Skewed, build, csr_pem
 from openid_provider import OpenIDProvider, provider
 from test_doors_rest import basic, bearer
 
-from certmint.app.wiring import SECRETS, derived_key, utc_now
-from certmint.doors.rest.app import Services, rest_app
+from certmint.app.wiring import rest_services, utc_now
+from certmint.doors.rest.app import rest_app
 from certmint.enrolment import oidc
 from certmint.enrolment.oidc import OIDC
 from certmint.validation.oidc import RemoteProvider
@@ -43,11 +44,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     house, clock = build(tmp_path_factory.mktemp("oidc")), Skewed()
     with provider(lambda: clock().timestamp()) as idp:
         oidc.link(house.here.db, house.maker, "jo", idp.issuer, "jo-at-home", by=BY, now=utc_now())
-        services = Services(
-            house.here.db, house.here.gate, house.here.keys, clock, house.here.random_bytes,
-            derived_key(house.here.config, SECRETS),
-            OIDC((RemoteProvider(idp.settings()),), REDIRECT),
-        )  # fmt: skip
+        services = replace(
+            rest_services(house.here),
+            clock=clock,
+            oidc=OIDC((RemoteProvider(idp.settings()),), REDIRECT),
+        )
         yield Home(house, idp, rest_app(services, "0"), clock)
     house.here.close()
 

@@ -3,15 +3,15 @@
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from asgi import Answer, call
 from backstage import House, build, csr_pem
 
-from certmint.app.wiring import SECRETS, derived_key
-from certmint.doors.rest.app import Services, rest_app
+from certmint.app.wiring import rest_services
+from certmint.doors.rest.app import rest_app
 from certmint.enrolment import oidc
 from certmint.enrolment.oidc import OIDC
 from certmint.validation.oidc import RemoteProvider
@@ -43,10 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, require: Callable[..., str]) 
     with glewlwyd(program, tmp_path_factory.mktemp("glewlwyd"), REDIRECT) as provider:
         remote = RemoteProvider(provider.settings(creates_owners=True))
         here = house.here
-        services = Services(
-            here.db, here.gate, here.keys, here.clock, here.random_bytes,
-            derived_key(here.config, SECRETS), OIDC((remote,), REDIRECT),
-        )  # fmt: skip
+        services = replace(rest_services(here), oidc=OIDC((remote,), REDIRECT))
         yield Home(house, provider, remote, rest_app(services, "0"))
     house.here.close()
 

@@ -151,7 +151,7 @@ class Tenant:
 
     def new_operator(self, name: str = "ada") -> Operator:
         """Made, not stored."""
-        return Operator(f"opr-{name}", self.id, name, Role.OPERATOR, NOW + DAY)
+        return Operator(f"opr-{name}", self.id, name, Role.OPERATOR)
 
     def new_validation(self, name: str = "1", domain: str = "example.com") -> DomainValidation:
         """Made, not stored."""

@@ -15,7 +15,7 @@ def columns_of(database: Database) -> dict[str, list[str]]:
         return {
             table.name: [column["name"] for column in found.get_columns(table.name)]
             for table in schema.metadata.sorted_tables
-            if table.name in names
+            if table.name in names and table.name != "operator"  # see test_registry_desk
         }
 
 

@@ -20,8 +20,18 @@ from certmint.model.acme import (
     OrderEvent,
     OrderState,
 )
+from certmint.model.desk import (
+    APIToken,
+    ApprovalEvent,
+    ApprovalState,
+    Job,
+    JobEvent,
+    JobKind,
+    OperatorApproval,
+)
 from certmint.model.entities import Manufacturer, RevocationReason, Sighting
 from certmint.model.errors import CertmintError
+from certmint.model.operations import Operation
 from certmint.model.profile import SERVICE, Purpose
 from certmint.model.states import (
     BatchEvent,
@@ -31,6 +41,7 @@ from certmint.model.states import (
 )
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
+from certmint.registry.desk_rows import Answer
 from certmint.registry.engine import Database, Transaction
 from certmint.registry.reads.askers import AnchorRow, Pairing, Transfer
 from certmint.registry.reads.logins import DeviceLogin
@@ -65,7 +76,8 @@ def things(maker, client) -> Things:
     operator, validation, owner = (
         maker.new_operator(), maker.new_validation(), maker.new_owner(),
     )  # fmt: skip
-    maker.write(writes.add_operator, operator, "hash")
+    maker.write(writes.add_operator, operator)
+    desk(maker, operator)
     maker.write(writes.add_domain_validation, validation)
     maker.db.write(
         lambda tx: writes.mark_domain_verified(tx, maker.id, validation.id, NOW, "seen", by="x")
@@ -91,6 +103,32 @@ def known_by_more(tx: Transaction, maker: Any, device: Any, owner: Any) -> None:
     writes.begin_device_login(tx, maker.id, waiting(device.id))
     writes.begin_owner_login(tx, maker.id, "state", at=NOW, until=LATER)
     writes.open_session(tx, maker.id, owner.id, "token", at=NOW, until=LATER)
+
+
+def approval(maker: Any, operator: Any) -> OperatorApproval:
+    return OperatorApproval(
+        "apr", maker.id, Operation.CREATE_AUTHORITY, "a root", "{}", operator.id, NOW, LATER
+    )
+
+
+def job(maker: Any, operator: Any) -> Job:
+    return Job("job", maker.id, JobKind.VERIFY_AUDIT, "{}", operator.id, NOW)
+
+
+def answer(tenant_id: str, operator: Any) -> Answer:
+    return Answer(tenant_id, operator.id, "key", "hash", NOW)
+
+
+def desk(maker: Any, operator: Any) -> None:
+    """One of everything that an operator leaves on the desk."""
+    token = APIToken("tok", maker.id, operator.id, "first", None, NOW, LATER)
+    maker.write(writes.add_token, token, "hash")
+    maker.db.write(
+        lambda tx: writes.open_operator_session(tx, operator, "session", None, at=NOW, until=LATER)
+    )
+    maker.db.write(lambda tx: writes.add_approval(tx, approval(maker, operator), at=NOW))
+    maker.write(writes.add_job, job(maker, operator))
+    maker.db.write(lambda tx: writes.begin_answer(tx, answer(maker.id, operator), NOW))
 
 
 def waiting(device_id: str) -> DeviceLogin:
@@ -120,7 +158,19 @@ def own_events(events: list[audit.Entry]) -> list[audit.Entry]:
 # Every read that takes a tenant: asked for this tenant, for the things of `maker`.
 Read = Callable[[reads.Transaction, str, Things], object]
 READS: dict[str, Read] = {
+    "operator": lambda tx, t, x: reads.operator(tx, t, x.operator.id),
+    "operator_by_name": lambda tx, t, x: reads.operator_by_name(tx, t, x.operator.name),
     "operators": lambda tx, t, _: reads.operators(tx, t),
+    "tokens": lambda tx, t, x: reads.tokens(tx, t, x.operator.id),
+    "approval": lambda tx, t, _: reads.approval(tx, t, "apr"),
+    "approvals": lambda tx, t, _: reads.approvals(tx, t, state=ApprovalState.PENDING),
+    "job": lambda tx, t, _: reads.job(tx, t, "job"),
+    "jobs": lambda tx, t, _: reads.jobs(tx, t),
+    "answer": lambda tx, t, x: reads.answer(tx, t, x.operator.id, "key"),
+    "owners": lambda tx, t, _: reads.owners(tx, t),
+    "ending_certificates": lambda tx, t, _: reads.ending_certificates(
+        tx, t, NOW + dt.timedelta(days=10_000), since=NOW - dt.timedelta(days=1)
+    ),
     "domain_validation": lambda tx, t, x: reads.domain_validation(tx, t, x.validation.id),
     "domain_validations": lambda tx, t, x: reads.domain_validations(tx, t, x.validation.domain),
     "verified_domains": lambda tx, t, _: reads.verified_domains(tx, t),
@@ -187,9 +237,11 @@ READS: dict[str, Read] = {
 # Every write that takes a tenant, aimed at the things of `maker`.
 Write = Callable[[reads.Transaction, str, Things], object]
 WRITES: dict[str, Write] = {
-    "set_operator_disabled": lambda tx, t, x: writes.set_operator_disabled(
-        tx, t, x.operator.id, True, **WHO
+    "revoke_token": lambda tx, t, _: writes.revoke_token(tx, t, "tok", **WHO),
+    "close_operator_sessions": lambda tx, t, x: writes.close_operator_sessions(
+        tx, t, x.operator.id, **WHO
     ),
+    "advance_job": lambda tx, t, _: writes.advance_job(tx, t, "job", 1, 2),
     "mark_domain_verified": lambda tx, t, x: writes.mark_domain_verified(
         tx, t, x.validation.id, NOW, "claimed", by="eve"
     ),
@@ -334,7 +386,7 @@ def test_a_stranger_changes_nothing(db: Database, things: Things, stranger: str)
     """Knowing every id of another manufacturer changes not one of its rows."""
     things.maker.write(writes.add_authority, things.maker.pending_authority("pending"))
     before = everything_of(db, things.maker.id)
-    for write in WRITES.values():
+    for write in (WRITES | BY_VALUE).values():
         try:
             outcome = db.write(lambda tx, w=write: w(tx, stranger, things))
         except CertmintError:
@@ -383,10 +435,30 @@ def test_rows_of_two_tenants_cannot_refer_to_each_other(
         assert refusal.value.code == "reference-unknown"
 
 
+# Writes whose value says the tenant, with the wrong one in it.
+BY_VALUE: dict[str, Write] = {
+    "change_operator": lambda tx, t, x: writes.change_operator(
+        tx, dataclasses.replace(x.operator, tenant_id=t), x.operator, **WHO
+    ),
+    "move_approval": lambda tx, t, x: writes.move_approval(
+        tx,
+        dataclasses.replace(approval(x.maker, x.operator), tenant_id=t),
+        ApprovalEvent.REJECTED,
+        by_operator=x.operator.id,
+        at=NOW,
+    ),
+    "move_job": lambda tx, t, x: writes.move_job(
+        tx, dataclasses.replace(job(x.maker, x.operator), tenant_id=t), JobEvent.STARTED, **WHO
+    ),
+    "set_answer": lambda tx, t, x: writes.set_answer(tx, answer(t, x.operator)),
+}
+
 # Other reads that answer while clients wait; they serve every tenant.
 FLEET_WIDE: dict[str, Read] = {
     "manufacturer_by_slug": lambda tx, _, x: reads.manufacturer_by_slug(tx, x.maker.slug),
-    "operator_by_token": lambda tx, *_: reads.operator_by_token(tx, "hash"),
+    "operator_by_token": lambda tx, *_: reads.operator_by_token(tx, "hash", NOW),
+    "operator_by_session": lambda tx, *_: reads.operator_by_session(tx, "session", NOW),
+    "open_jobs": lambda tx, *_: reads.open_jobs(tx),
     "owner_of_session": lambda tx, *_: reads.owner_of_session(tx, "token", NOW),
     "authority_for_status": lambda tx, _, x: reads.authority_for_status(tx, x.maker.authority.id),
     "authority_by_key_id": lambda tx, _, x: reads.authority_by_key_id(

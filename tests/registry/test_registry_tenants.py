@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from certmint.model.entities import Manufacturer
-from certmint.model.errors import CertmintError, Conflict, Misconfigured, NotFound, WrongState
+from certmint.model.errors import CertmintError, Conflict, Misconfigured, WrongState
 from certmint.model.profile import BUILT_IN, SERVICE
 from certmint.model.subject import DistinguishedName
 from certmint.registry import reads, schema, writes
@@ -51,48 +51,19 @@ def test_manufacturers_are_listed_in_pages(db: Database) -> None:
     assert seen == ["a", "b", "c", "d", "e"]
 
 
-def test_an_operator_is_found_by_the_hash_of_the_token(db: Database, maker, rival) -> None:
-    """The token leads to one operator of one tenant; expiry and role come with it."""
+def test_an_operator_is_known_by_name_and_id(db: Database, maker, rival) -> None:
+    """Names are unique within a tenant and mean nothing in another one."""
     made, foreign = maker.new_operator(), rival.new_operator()
-    maker.write(writes.add_operator, made, "hash-1")
-    rival.write(writes.add_operator, foreign, "hash-2")
+    maker.write(writes.add_operator, made)
+    rival.write(writes.add_operator, foreign)
 
     with db.read() as tx:
-        assert reads.operator_by_token(tx, "hash-1") == made
-        assert reads.operator_by_token(tx, "hash-2") == foreign
-        assert reads.operator_by_token(tx, "hash-3") is None
+        assert reads.operator_by_name(tx, maker.id, made.name) == made
+        assert reads.operator(tx, rival.id, foreign.id) == foreign
         assert reads.operators(tx, maker.id) == [made]
-
-
-def test_a_token_belongs_to_one_operator(maker, rival) -> None:
-    """Two operators can never share a token, not even in two tenants."""
-    maker.write(writes.add_operator, maker.new_operator(), "hash-1")
-
     with pytest.raises(Conflict) as refusal:
-        rival.write(writes.add_operator, rival.new_operator(), "hash-1")
-
+        maker.write(writes.add_operator, dataclasses.replace(made, id="another"))
     assert refusal.value.code == "operator-exists"
-
-
-def test_an_operator_can_be_shut_out_and_let_in(db: Database, maker, rival) -> None:
-    """Disabling reaches the one operator, and only through its own tenant."""
-    made = maker.new_operator()
-    maker.write(writes.add_operator, made, "hash-1")
-
-    def disabled() -> bool:
-        with db.read() as tx:
-            found = reads.operator_by_token(tx, "hash-1")
-        assert found is not None
-        return found.disabled
-
-    with pytest.raises(NotFound) as refusal:
-        rival.write(writes.set_operator_disabled, rival.id, made.id, True)
-    assert refusal.value.code == "operator-unknown"
-    assert not disabled()
-    maker.write(writes.set_operator_disabled, maker.id, made.id, True)
-    assert disabled()
-    maker.write(writes.set_operator_disabled, maker.id, made.id, False)
-    assert not disabled()
 
 
 def test_a_domain_is_verified_once(db: Database, maker) -> None:
@@ -210,6 +181,6 @@ def test_a_tenant_that_does_not_exist_owns_nothing(db: Database, maker) -> None:
     operator = dataclasses.replace(maker.new_operator(), tenant_id="nobody")
 
     with pytest.raises(CertmintError) as refusal:
-        maker.write(writes.add_operator, operator, "hash")
+        maker.write(writes.add_operator, operator)
 
     assert refusal.value.code == "reference-unknown"

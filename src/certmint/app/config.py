@@ -92,6 +92,13 @@ class ACMESection(_Section):
     wrong_macs: Count = 20
 
 
+class RESTSection(_Section):
+    """The operators' API: how often a manufacturer may ask, and where batches leave packages."""
+
+    requests_minute: Count = 6_000
+    packages: str = "packages"
+
+
 class ProviderSection(_Section):
     """The OpenID provider of one manufacturer."""
 
@@ -126,6 +133,7 @@ class Settings(_Section):
     dns: DNSSection = DNSSection()
     validation: ValidationSection = ValidationSection()
     acme: ACMESection = ACMESection()
+    rest: RESTSection = RESTSection()
     oidc: OIDCSection = OIDCSection()
     log: LogSection = LogSection()
 
@@ -316,6 +324,12 @@ accounts_manufacturer = 1000000
 open_orders = 300
 # Wrong MACs for one binding, before the audit log has it and the answer is "come again later".
 wrong_macs = 20
+
+[rest]
+# How often a manufacturer's operators may ask in a minute; each node counts for itself.
+requests_minute = 6000
+# Where batches that were asked for over the network leave their packages, on this node.
+packages = "packages"
 
 [oidc]
 # Where owners log in beside local accounts: at most one OpenID provider for each manufacturer.

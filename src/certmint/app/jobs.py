@@ -14,7 +14,7 @@ from certmint.app import servercert
 from certmint.app.tls import ReloadingContext
 from certmint.app.wiring import Installation, acme_limits, acme_network
 from certmint.doors.acme.views import URLs
-from certmint.enrolment import chains
+from certmint.enrolment import chains, idempotency
 from certmint.enrolment.acme.star import renew_due
 from certmint.enrolment.acme.upkeep import tidy
 from certmint.enrolment.reconcile import reconcile
@@ -25,6 +25,7 @@ from certmint.registry import reads, writes
 
 log = logging.getLogger("certmint.jobs")
 
+ONE_HOUR = dt.timedelta(hours=1)
 FIVE_MINUTES = dt.timedelta(minutes=5)
 ONE_MINUTE = dt.timedelta(minutes=1)
 ROUND_S = 5.0  # how soon a new authority's devices are trusted by a running server
@@ -77,6 +78,7 @@ class Jobs:
             ),
             Job("acme", ONE_MINUTE, self._tidy_acme, exclusive=True),
             Job("acme-star", ONE_MINUTE, self._renew_orders, exclusive=True),
+            Job("answers", ONE_HOUR, lambda: idempotency.forget(here.db, here.clock()), True),
             Job("crl", FIVE_MINUTES, lambda: refresh_crls(here.db, here.keys, here.clock()), True),
         )
 

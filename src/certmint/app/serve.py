@@ -16,9 +16,10 @@ import uvloop
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
-from certmint.app.wiring import SECRETS, Installation, acme_door, derived_key, est_door, openid
+from certmint.app.wiring import Installation, acme_door, est_door, rest_services, workshop
+from certmint.app.worker import Worker
 from certmint.doors.http import App, Doorman, ForwardedCertificate
-from certmint.doors.rest.app import Services, rest_app
+from certmint.doors.rest.app import rest_app
 from certmint.doors.status.routes import status_app
 from certmint.model.errors import Misconfigured
 
@@ -36,11 +37,7 @@ def serve(installation: Installation, version: str) -> None:
     anchors = trusted_anchors(installation)
     resolve = installation.config.resolve
     tls = ReloadingContext(resolve(settings.certificate), resolve(settings.key), anchors)
-    services = Services(
-        installation.db, installation.gate, installation.keys, installation.clock,
-        installation.random_bytes, derived_key(installation.config, SECRETS),
-        openid(installation.config),
-    )  # fmt: skip
+    services = rest_services(installation)
     door = acme_door(installation)
     est = est_door(installation, lambda: servercert.document_signer(installation))
     doors: dict[str, App] = {"/acme/": door, "/.well-known/est/": est.app}
@@ -55,8 +52,11 @@ def serve(installation: Installation, version: str) -> None:
             _config(status_app(installation.db, installation.keys, installation.clock), None), plain
         ),
     ]
-    jobs = Jobs(installation, tls, f"{socket.gethostname()}:{os.getpid()}")
+    node = f"{socket.gethostname()}:{os.getpid()}"
+    jobs = Jobs(installation, tls, node)
+    worker = Worker(workshop(installation, node))
     jobs.start()
+    worker.start()
     # What is there now stays: without this, every full collection walks over all of it again.
     gc.collect()
     gc.freeze()
@@ -66,6 +66,7 @@ def serve(installation: Installation, version: str) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(servers))
     finally:
+        worker.stop()
         jobs.stop()
         log.info("stopped")
 

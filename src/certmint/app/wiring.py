@@ -13,16 +13,21 @@ from certmint.app.config import PASSPHRASE_VARIABLE, Config, ProviderSection
 from certmint.doors.acme.app import ACMEDoor, Services
 from certmint.doors.est.app import ESTDoor
 from certmint.doors.est.app import Services as ESTServices
+from certmint.doors.rest.callers import Services as RESTServices
 from certmint.enrolment.acme.accounts import Vault
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.limits import Limit, Limits
 from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.deeds import Hands
 from certmint.enrolment.delivery import Delivery
+from certmint.enrolment.domains import verify_domain
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.oidc import OIDC
 from certmint.enrolment.signing import SigningKeys
+from certmint.enrolment.work import Workshop
 from certmint.issuance.keys import create_key, open_key
 from certmint.model.cms import Signer
+from certmint.model.entities import DomainValidation, Manufacturer
 from certmint.model.errors import Misconfigured
 from certmint.model.openid import Provider
 from certmint.model.serial import RandomBytes
@@ -159,6 +164,56 @@ def openid(config: Config) -> OIDC:
 
     providers = tuple(map(remote, config.settings.oidc.providers))
     return OIDC(providers, f"{config.base_url}/api/v1/owner/callback")
+
+
+def rest_services(here: Installation) -> RESTServices:
+    """What the REST door of an installation calls into."""
+    settings = here.config.settings
+
+    def verify(tenant: Manufacturer, attempt_id: str, by: str) -> DomainValidation:
+        return verify_domain(here.db, tenant, attempt_id, here.resolver, by=by, now=here.clock())
+
+    return RESTServices(
+        db=here.db,
+        gate=here.gate,
+        keys=here.keys,
+        clock=here.clock,
+        random_bytes=here.random_bytes,
+        secret_key=derived_key(here.config, SECRETS),
+        vault=desk_vault(here.config),
+        hands=Hands(
+            db=here.db,
+            gate=here.gate,
+            keys=here.keys,
+            key_folder=settings.keys.folder,
+            status_url=settings.status.url,
+            clock=here.clock,
+            random_bytes=here.random_bytes,
+        ),
+        verify=verify,
+        packages=here.config.resolve(settings.rest.packages),
+        requests_minute=settings.rest.requests_minute,
+        oidc=openid(here.config),
+    )
+
+
+def desk_vault(config: Config) -> Vault:
+    """Seals what operators' requests leave behind: answers, and passphrases of jobs."""
+    return Vault(derived_key(config, "operators' desk"))
+
+
+def workshop(here: Installation, holder: str) -> Workshop:
+    """What an installation's jobs need."""
+    return Workshop(
+        db=here.db,
+        gate=here.gate,
+        keys=here.keys,
+        vault=desk_vault(here.config),
+        folder=here.config.resolve(here.config.settings.rest.packages),
+        holder=holder,
+        clock=here.clock,
+        random_bytes=here.random_bytes,
+    )
 
 
 def acme_door(here: Installation) -> ACMEDoor:

@@ -1,33 +1,87 @@
-"""Who stands at the operators' door, and whether they may."""
+"""Who stands at the operators' door, and whether they may.
+
+Laws: every request names its operation, and `policy.authorization` decides; what is refused, and
+what is asked for and is not there, is written down, since it may be somebody trying another
+tenant's doors.
+"""
 
 import datetime as dt
+from dataclasses import dataclass
 
-from certmint.enrolment.manufacturers import authenticate
-from certmint.model.entities import Operator
-from certmint.model.errors import Forbidden
-from certmint.model.rights import Right
-from certmint.policy.authorization import authorize
-from certmint.registry import audit
+from certmint.enrolment.operators import authenticate
+from certmint.model.entities import Manufacturer, Operator
+from certmint.model.errors import CertmintError, Forbidden, Unauthenticated
+from certmint.model.operations import Operation, Scope
+from certmint.policy.authorization import Rule, authorize
+from certmint.registry import audit, reads
 from certmint.registry.engine import Database
 
+HOUSE = "instance"  # the installation's own manufacturer
 
-def enter(db: Database, token: str, right: Right, now: dt.datetime) -> Operator:
-    """The operator of this token, if the role has the right.
 
-    Raises Unauthenticated `token-invalid`, Forbidden `role-forbids`; the latter is written down.
+@dataclass(frozen=True)
+class Entrance:
+    """An operator who was let in for one operation."""
+
+    operator: Operator
+    tenant: Manufacturer
+    scopes: frozenset[Scope] | None
+    operation: Operation
+    rule: Rule
+
+    @property
+    def by(self) -> str:
+        """The actor, for the audit log."""
+        return f"operator:{self.operator.id}"
+
+    @property
+    def is_house(self) -> bool:
+        return self.tenant.slug == HOUSE
+
+    def may(self, operation: Operation) -> bool:
+        """Whether the same operator may do something else as well: for menus and buttons."""
+        try:
+            authorize(self.operator, self.scopes, operation, house=self.is_house)
+        except Forbidden:
+            return False
+        return True
+
+
+def enter(db: Database, token: str, operation: Operation, now: dt.datetime) -> Entrance:
+    """Let the operator of this token or session in for one operation.
+
+    Raises Unauthenticated `token-invalid`; Forbidden `role-forbids` or `scope-forbids`, which is
+    written down.
     """
-    operator = authenticate(db, token, now)
+    operator, scopes = authenticate(db, token, now)
+    with db.read() as tx:
+        tenant = reads.manufacturer(tx, operator.tenant_id)
+    if tenant is None:
+        raise Unauthenticated("token-invalid", "the operator's manufacturer is gone")
     try:
-        authorize(operator, right)
+        rule = authorize(operator, scopes, operation, house=tenant.slug == HOUSE)
     except Forbidden as refusal:
-        event = audit.Event(
-            at=now,
-            tenant_id=operator.tenant_id,
-            actor=f"operator:{operator.id}",
-            action="access.refused",
-            subject=right.value,
-            detail={"role": operator.role.value, "code": refusal.code},
-        )
-        db.write(lambda tx: audit.append(tx, event))
+        note(db, operator, operation, refusal, "", now)
         raise
-    return operator
+    return Entrance(operator, tenant, scopes, operation, rule)
+
+
+def note(
+    db: Database,
+    operator: Operator,
+    operation: Operation,
+    refusal: CertmintError,
+    wanted: str,
+    now: dt.datetime,
+) -> None:
+    """Write down that an operator asked for what is not theirs. `wanted` is what a path named."""
+    detail = {"role": operator.role.value, "code": refusal.code, "wanted": wanted[:128]}
+    event = audit.Event(
+        at=now,
+        tenant_id=operator.tenant_id,
+        actor=f"operator:{operator.id}",
+        action="access.refused",
+        subject=operation.value,
+        detail=detail,
+    )
+    db.write(lambda tx: audit.append(tx, event))

@@ -9,6 +9,7 @@ that every serial number leaves exactly once, with exactly one identity.
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
@@ -18,7 +19,7 @@ from certmint.enrolment.authorities import profile_named
 from certmint.enrolment.issue import Gate, Outcome
 from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.enrolment.manufacturers import new_id
-from certmint.enrolment.packages import Package, PackageWriter
+from certmint.enrolment.packages import Package, PackageWriter, overwrite_file, sync_folder
 from certmint.enrolment.spool import Chunk, Spool
 from certmint.model.entities import Batch, Certificate, Device, Manufacturer, Product
 from certmint.model.errors import BadInput, CertmintError, Conflict, NotFound
@@ -30,7 +31,7 @@ from certmint.model.request import CertificateRequest, HeldKey, Requester, Reque
 from certmint.model.serial import RandomBytes
 from certmint.model.states import BatchEvent, BatchState, DeviceEvent, DeviceState
 from certmint.model.subject import DistinguishedName
-from certmint.registry import reads, writes
+from certmint.registry import audit, reads, writes
 from certmint.registry.engine import Database, Transaction
 
 CHUNK = 500  # devices whose keys wait in the spool; two certificates each share one commit
@@ -408,6 +409,17 @@ def batch_of(db: Database, tenant: Manufacturer, batch_id: str) -> Batch:
     if found is None:
         raise NotFound("batch-unknown", f"there is no batch {batch_id!r}")
     return found
+
+
+def drop_packages(
+    db: Database, tenant: Manufacturer, batch_id: str, path: Path, *, by: str, now: dt.datetime
+) -> None:
+    """Forget the packages of a batch on this node, once the line has them; it is written down."""
+    event = audit.Event(now, tenant.id, by, "packages.dropped", batch_id)
+    db.write(lambda tx: audit.append(tx, event))
+    overwrite_file(path)
+    path.unlink()
+    sync_folder(path.parent)
 
 
 def chain_of(db: Database, tenant: Manufacturer, authority_id: str) -> list[bytes]:

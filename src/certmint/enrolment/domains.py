@@ -18,7 +18,7 @@ from certmint.model.errors import BadInput, NotFound, Refused, WrongState
 from certmint.model.names import DNSName, IPName, is_special_use, parse_name
 from certmint.model.serial import RandomBytes
 from certmint.registry import reads, writes
-from certmint.registry.engine import Database
+from certmint.registry.engine import Database, Transaction
 from certmint.validation.dns import Nameserver, NetworkResolver, Resolver
 from certmint.validation.dnsupdate import Record, TSIGKey, replace_records
 
@@ -155,6 +155,12 @@ def assert_domain(
 
     db.write(work)
     return validation(db, tenant, made.id)
+
+
+def newest_evidence(tx: Transaction, tenant_id: str) -> list[DomainValidation]:
+    """The newest successful validation of each domain, by domain."""
+    newest = {each.domain: each for each in reads.verified_domains(tx, tenant_id)}
+    return [newest[domain] for domain in sorted(newest)]
 
 
 def validation(db: Database, tenant: Manufacturer, attempt_id: str) -> DomainValidation:

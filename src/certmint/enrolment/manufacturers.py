@@ -1,12 +1,10 @@
-"""Manufacturers (the tenants) and their operators."""
+"""Manufacturers: the tenants."""
 
-import base64
 import datetime as dt
-import hashlib
 import re
 
-from certmint.model.entities import Manufacturer, Operator, Role
-from certmint.model.errors import BadInput, NotFound, Unauthenticated
+from certmint.model.entities import Manufacturer
+from certmint.model.errors import BadInput, NotFound
 from certmint.model.profile import BUILT_IN
 from certmint.model.serial import RandomBytes
 from certmint.model.subject import DistinguishedName
@@ -14,8 +12,6 @@ from certmint.registry import reads, writes
 from certmint.registry.engine import Database
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\Z")
-TOKEN_PREFIX = "cmt_"  # noqa: S105 (it marks tokens for secret scanners; it is not one)
-_TOKEN_BYTES = 32
 
 
 def new_id(prefix: str, now: dt.datetime, random_bytes: RandomBytes) -> str:
@@ -60,38 +56,3 @@ def manufacturer(db: Database, slug: str) -> Manufacturer:
             f"there is no manufacturer {slug!r}: see `certmint manufacturer list`",
         )
     return found
-
-
-def add_operator(
-    db: Database,
-    tenant: Manufacturer,
-    name: str,
-    role: Role,
-    lifetime: dt.timedelta,
-    *,
-    by: str,
-    now: dt.datetime,
-    random_bytes: RandomBytes,
-) -> tuple[Operator, str]:
-    """A new operator and the API token, which exists nowhere but in this answer."""
-    secret = random_bytes(_TOKEN_BYTES)
-    token = TOKEN_PREFIX + base64.b32encode(secret).decode().rstrip("=").lower()
-    made = Operator(new_id("opr", now, random_bytes), tenant.id, name, role, now + lifetime)
-    db.write(lambda tx: writes.add_operator(tx, made, token_hash(token), by=by, at=now))
-    return made, token
-
-
-def authenticate(db: Database, token: str, now: dt.datetime) -> Operator:
-    """The operator whose token this is. Raises Unauthenticated `token-invalid`."""
-    found = None
-    if token.startswith(TOKEN_PREFIX):
-        with db.read() as tx:
-            found = reads.operator_by_token(tx, token_hash(token))
-    if found is None or found.disabled or now >= found.token_expires_at:
-        raise Unauthenticated("token-invalid", "the API token is unknown, disabled or expired")
-    return found
-
-
-def token_hash(token: str) -> str:
-    """How the registry knows a token. It has 256 random bits, so a plain hash is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -182,6 +182,29 @@ def release(
     return _again(db, tenant_id, db.write(work))
 
 
+def hand_on(
+    db: Database, tenant_id: str, serial_number: str, to_username: str, *, by: str,
+    now: dt.datetime,
+) -> Device:  # fmt: skip
+    """An operator hands a device from its owner to another one, who need not accept it.
+
+    Raises NotFound `device-unknown` or `owner-unknown`, WrongState `wrong-state`.
+    """
+
+    def work(tx: Transaction) -> str:
+        device = reads.device_by_serial_number(tx, tenant_id, serial_number)
+        if device is None:
+            raise NotFound("device-unknown", f"there is no device {serial_number!r}")
+        found = reads.owner_credentials(tx, tenant_id, to_username)
+        if found is None:
+            raise NotFound("owner-unknown", f"there is no owner {to_username!r}")
+        _move(tx, device, OwnershipEvent.OFFERED, now)
+        _hand_over(tx, device, found[0].id, device.owner_id, by, now)
+        return device.id
+
+    return _again(db, tenant_id, db.write(work))
+
+
 def retire(
     db: Database, keys: SigningKeys, owner: Owner, serial_number: str, now: dt.datetime
 ) -> Device:

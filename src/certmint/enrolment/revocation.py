@@ -8,7 +8,7 @@ from certmint.enrolment.status import publish_crls
 from certmint.model.entities import Authority, Certificate, RevocationReason
 from certmint.model.errors import Conflict, NotFound
 from certmint.model.serial import Serial
-from certmint.model.states import DeviceEvent
+from certmint.model.states import AuthorityState, DeviceEvent
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
 
@@ -22,8 +22,11 @@ def revoke(
     *,
     by: str,
     now: dt.datetime,
+    publish: bool = True,
 ) -> Certificate:
     """Revoke one certificate and publish its authority's CRLs.
+
+    Of many revocations, those that are not `publish` leave the CRLs to `publish_everywhere`.
 
     On an operator's word that its key is compromised, the key is blocked for ever and every
     certificate with it is revoked (BR 4.9.1.1 (3)): a thief of a factory key holds the identity
@@ -35,9 +38,9 @@ def revoke(
     if reason is RevocationReason.KEY_COMPROMISE:
         if found.revocation is not None and found.revocation.reason is reason:
             raise Conflict("already-revoked", f"certificate {serial} is revoked already")
-        report_compromise(db, keys, found, by=by, now=now)
+        report_compromise(db, keys, found, by=by, now=now, publish=publish)
     else:
-        revoke_one(db, keys, found, reason, by=by, now=now)
+        revoke_one(db, keys, found, reason, by=by, now=now, publish=publish)
     return _certificate(db, tenant_id, serial)
 
 
@@ -49,6 +52,7 @@ def revoke_one(
     *,
     by: str,
     now: dt.datetime,
+    publish: bool = True,
 ) -> None:
     """Revoke this certificate and nothing else, whatever the reason given for it.
 
@@ -60,11 +64,18 @@ def revoke_one(
             tx, found.tenant_id, found.authority_id, found.serial, reason, by=by, at=now
         )
     )
-    _publish(db, keys, _authorities(db, [found]), now)
+    if publish:
+        _publish(db, keys, _authorities(db, [found]), now)
 
 
 def report_compromise(
-    db: Database, keys: SigningKeys, found: Certificate, *, by: str, now: dt.datetime
+    db: Database,
+    keys: SigningKeys,
+    found: Certificate,
+    *,
+    by: str,
+    now: dt.datetime,
+    publish: bool = True,
 ) -> list[Certificate]:
     """Block a certificate's key for ever and revoke every certificate with it, at once."""
     reason = RevocationReason.KEY_COMPROMISE
@@ -82,8 +93,28 @@ def report_compromise(
             )
 
     db.write(work)
-    _publish(db, keys, _authorities(db, open_ones), now)
+    if publish:
+        _publish(db, keys, _authorities(db, open_ones), now)
     return open_ones
+
+
+def check_known(db: Database, tenant_id: str, serials: Sequence[Serial]) -> None:
+    """Whether all of them are the tenant's. Raises NotFound `certificate-unknown`."""
+    with db.read() as tx:
+        for serial in serials:
+            if reads.certificate(tx, tenant_id, serial) is None:
+                raise NotFound(
+                    "certificate-unknown", f"there is no certificate with serial {serial}"
+                )
+
+
+def publish_everywhere(db: Database, keys: SigningKeys, tenant_id: str, now: dt.datetime) -> None:
+    """Fresh CRLs of every authority of a tenant that has a certificate."""
+    with db.read() as tx:
+        known = reads.authorities(tx, tenant_id)
+    for each in known:
+        if each.state is not AuthorityState.PENDING:
+            publish_crls(db, keys, each, now)
 
 
 def _certificate(db: Database, tenant_id: str, serial: Serial) -> Certificate:

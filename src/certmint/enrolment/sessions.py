@@ -16,8 +16,8 @@ import urllib.parse
 from dataclasses import dataclass, field
 
 from certmint.enrolment import oidc
-from certmint.enrolment.manufacturers import token_hash
 from certmint.enrolment.oidc import OIDC
+from certmint.enrolment.operators import token_hash
 from certmint.model.entities import Owner
 from certmint.model.errors import Refused, Unauthenticated, Unavailable
 from certmint.model.serial import RandomBytes

@@ -43,13 +43,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Operator:
-    """A person or machine of the manufacturer. The token itself is known by its hash only."""
+    """A person or machine of the manufacturer, who shows a token or a session."""
 
     id: str
     tenant_id: str
     name: str
     role: Role
-    token_expires_at: dt.datetime
     disabled: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Factory manifests: a CSV file that names the devices of one batch.
+"""Factory manifests: a CSV file, or NDJSON, that names the devices of one batch.
 
 The header names the columns: `serial`, and optionally `mac`, `label` and `attestation_id`. A label
 is the device's part of its DNS name; without one it is the serial number in lower case. An
@@ -8,6 +8,7 @@ anything is stored: one bad line refuses the whole manifest and is named.
 
 import csv
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,12 +43,15 @@ class Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Read a manifest. Raises BadInput `manifest-syntax` or `manifest-duplicate`, with the line."""
+    """Read a manifest in CSV; or in NDJSON, whose objects have the columns as members.
+
+    Raises BadInput `manifest-syntax` or `manifest-duplicate`, with the line.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadInput("manifest-syntax", "the manifest is not UTF-8 text") from None
-    lines = tuple(_lines(text))
+    lines = tuple(_objects(text) if text.lstrip().startswith("{") else _lines(text))
     if not lines:
         raise BadInput("manifest-syntax", "the manifest names no device")
     _refuse_duplicates(lines)
@@ -70,6 +74,21 @@ def _lines(text: str) -> Iterator[ManifestLine]:
                 yield _line(rows.line_num, header, cells)
     except csv.Error as error:
         raise BadInput("manifest-syntax", f"line {rows.line_num}: {error}") from None
+
+
+def _objects(text: str) -> Iterator[ManifestLine]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        if number > MAX_LINES:
+            raise BadInput("manifest-syntax", f"more than {MAX_LINES} lines: split the batch")
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            raise BadInput("manifest-syntax", f"line {number} is not JSON") from None
+        if not isinstance(said, dict) or not all(isinstance(each, str) for each in said.values()):
+            raise BadInput("manifest-syntax", f"line {number} is not an object of texts")
+        yield _line(number, _header(list(said)), list(said.values()))
 
 
 def _header(cells: list[str]) -> list[str]:

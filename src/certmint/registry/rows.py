@@ -126,14 +126,12 @@ def manufacturer_of(row: Row) -> Manufacturer:
     return Manufacturer(row.id, row.slug, documents.subject_of(row.subject), row.created_at)
 
 
-def operator_row(operator: Operator, token_hash: str, at: dt.datetime) -> Values:
+def operator_row(operator: Operator, at: dt.datetime) -> Values:
     return {
         "tenant_id": operator.tenant_id,
         "id": operator.id,
         "name": operator.name,
         "role": operator.role.value,
-        "token_hash": token_hash,
-        "token_expires_at": operator.token_expires_at,
         "disabled_at": at if operator.disabled else None,
     }
 
@@ -144,7 +142,6 @@ def operator_of(row: Row) -> Operator:
         tenant_id=row.tenant_id,
         name=row.name,
         role=Role(row.role),
-        token_expires_at=row.token_expires_at,
         disabled=row.disabled_at is not None,
     )
 

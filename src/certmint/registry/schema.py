@@ -41,6 +41,13 @@ from certmint.registry.columns import (
     time,
     within_tenant,
 )
+from certmint.registry.desk_schema import (
+    api_token,
+    approval,
+    idempotent_answer,
+    job,
+    operator_session,
+)
 from certmint.registry.login_schema import (
     device_login,
     owner_identity,
@@ -71,6 +78,8 @@ __all__ = [
     "acme_order_authorization",
     "acme_renewed",
     "acme_replacement",
+    "api_token",
+    "approval",
     "attestation_anchor",
     "audit_event",
     "audit_head",
@@ -85,7 +94,9 @@ __all__ = [
     "device_transfer",
     "domain_validation",
     "expected_hardware",
+    "idempotent_answer",
     "intent",
+    "job",
     "label_secret",
     "lease",
     "lockout",
@@ -94,6 +105,7 @@ __all__ = [
     "microseconds",
     "moment",
     "operator",
+    "operator_session",
     "owner",
     "owner_identity",
     "owner_login",
@@ -120,11 +132,9 @@ operator = sa.Table(
     text("id"),
     text("name"),
     text("role"),
-    text("token_hash"),
-    time("token_expires_at"),
     optional_time("disabled_at"),
     sa.PrimaryKeyConstraint("tenant_id", "id"),
-    sa.UniqueConstraint("token_hash"),
+    sa.UniqueConstraint("tenant_id", "name"),
 )
 
 domain_validation = sa.Table(
@@ -261,6 +271,9 @@ device = sa.Table(
     within_tenant("owner_id", "owner"),
     one_of("state", DeviceState),
     sa.Index(None, "tenant_id", "state", "serial_number"),
+    index_where(
+        "ix_device_owned", "owner_id IS NOT NULL", "tenant_id", "owner_id", "serial_number"
+    ),
 )
 
 public_key = sa.Table(

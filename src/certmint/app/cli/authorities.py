@@ -16,15 +16,9 @@ from certmint.app.cli.common import (
     tenant_option,
     write_new_file,
 )
-from certmint.model.constraints import (
-    NameConstraints,
-    named_subordinate,
-    technically_constrained,
-)
-from certmint.model.entities import Authority, Manufacturer
+from certmint.model.entities import Authority
 from certmint.model.errors import BadInput
 from certmint.model.keys import KeyKind
-from certmint.model.subject import DistinguishedName
 
 _KINDS = [KeyKind.P256.value, KeyKind.P384.value]
 
@@ -89,50 +83,42 @@ def subordinate(
 
 def _make(
     name: str,
-    profile: str,
+    kind: str,
     parent: str | None,
     constrained: tuple[str, tuple[str, ...], bool] | None,
     given: dict[str, object],
 ) -> None:
-    from certmint.enrolment.authorities import NewAuthority, create_authority
+    from certmint.enrolment.authorities import create_authority
+    from certmint.enrolment.wishes import (
+        AuthorityKind,
+        AuthorityWish,
+        ConstraintsKind,
+        new_authority,
+    )
 
     config_path, slug, as_json = given["config_path"], given["slug"], given["as_json"]
+    shape, domains, critical = constrained or ("tc-tls-7.1.2.5", (), False)
+    wish = AuthorityWish(
+        name=name,
+        kind=AuthorityKind(kind),
+        parent=parent,
+        domains=domains,
+        constraints=ConstraintsKind(shape),
+        critical=critical,
+        subject=str(given["subject"] or ""),
+        key_uri=str(given["key_uri"] or ""),
+        key_kind=KeyKind(str(given["key_kind"])),
+        crl_shards=int(str(given["crl_shards"])),
+    )
     with installation(Path(str(config_path))) as here:
         tenant = tenant_of(here, str(slug) if slug else None)
         settings = here.config.settings
-        wanted = NewAuthority(
-            name=name,
-            subject=_subject(tenant, name, given["subject"]),
-            profile=profile,
-            key_uri=str(given["key_uri"] or f"file:{settings.keys.folder}/{{id}}.pem"),
-            key_kind=KeyKind(str(given["key_kind"])),
-            status_url=settings.status.url,
-            parent=parent,
-            constraints=_constraints(tenant, constrained) if constrained else None,
-            crl_shards=int(str(given["crl_shards"])),
-        )
         made = create_authority(
-            here.db, here.gate, here.keys, tenant, wanted,
+            here.db, here.gate, here.keys, tenant,
+            new_authority(tenant, wish, settings.keys.folder, settings.status.url),
             operator_id=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
         )  # fmt: skip
     print_item(_describe(made), as_json=bool(as_json))
-
-
-def _subject(tenant: Manufacturer, name: str, given: object) -> DistinguishedName:
-    if given:
-        return DistinguishedName.parse(str(given))
-    fields = {kind: value for kind, value in tenant.subject.attributes if kind in ("C", "O")}
-    return DistinguishedName.of(**fields, CN=name)
-
-
-def _constraints(
-    tenant: Manufacturer, wanted: tuple[str, tuple[str, ...], bool]
-) -> NameConstraints:
-    kind, domains, critical = wanted
-    if kind == "tls-7.1.2.6-named":
-        return named_subordinate(domains, critical=critical)
-    fields = {k: v for k, v in tenant.subject.attributes if k in ("C", "O")}
-    return technically_constrained(domains, DistinguishedName.of(**fields), critical=critical)
 
 
 @authority.command("list")

@@ -50,35 +50,18 @@ def issue(
 ) -> None:
     """Issue a certificate for a server that is no device, on your own authority as operator."""
     from certmint.app.cli.common import days
-    from certmint.enrolment import chains
-    from certmint.enrolment.authorities import authority_named, profile_named
+    from certmint.enrolment import certificates, chains
     from certmint.model.csr import parse_csr
-    from certmint.model.evidence import OperatorGrant
-    from certmint.model.names import parse_name
-    from certmint.model.request import CertificateRequest, Requester, RequesterKind
 
-    request_key = parse_csr(read_file(csr, "the CSR", 65536))
-    who = console_operator()
+    wish = certificates.Wish(
+        authority_name, profile_name, names, parse_csr(read_file(csr, "the CSR", 65536)),
+        days(lifetime) if lifetime else None,
+    )  # fmt: skip
     with installation(config_path) as here:
-        tenant = tenant_of(here, slug)
-        with here.db.read() as tx:
-            issuing = authority_named(tx, tenant.id, authority_name)
-            above = chains.intermediates_pem(tx, tenant.id, issuing.id)
-            profile = profile_named(tx, tenant.id, profile_name)
-        now = here.clock()
-        issued = here.gate.issue_one(
-            CertificateRequest(
-                tenant_id=tenant.id,
-                authority_id=issuing.id,
-                profile=profile,
-                key=request_key,
-                requester=Requester(RequesterKind.OPERATOR, who),
-                evidence=(OperatorGrant(who, now),),
-                names=tuple(map(parse_name, names)),
-                lifetime=days(lifetime) if lifetime else None,
-            ),
-            now,
-        )
+        issued, above = certificates.issue(
+            here.db, here.gate, tenant_of(here, slug), wish,
+            operator_id=console_operator(), now=here.clock(),
+        )  # fmt: skip
     write_new_file(out, chains.pem(issued.der) + above)
     print_item(
         {"serial": issued.serial, "names": issued.names, "not_after": issued.not_after,

@@ -1,6 +1,8 @@
 """`certmint manufacturer | operator`."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +17,11 @@ from certmint.app.cli.common import (
     tenant_of,
     tenant_option,
 )
-from certmint.model.entities import Role
+from certmint.model.entities import Operator, Role
+
+if TYPE_CHECKING:
+    from certmint.app.wiring import Installation
+    from certmint.enrolment.operators import NewToken
 
 
 @click.group()
@@ -56,6 +62,16 @@ def list_manufacturers(config_path: Path, as_json: bool) -> None:
     print_rows(rows, as_json=as_json, empty="no manufacturers yet")
 
 
+def _token_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--lifetime", default="90d", show_default=True, help="Of the token."),
+        click.option("--scope", "scopes", multiple=True, metavar="SCOPE",
+                     help="Narrow the token, such as devices:read.  [all that the role has]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.group()
 def operator() -> None:
     """Operators and their API tokens."""
@@ -64,26 +80,29 @@ def operator() -> None:
 @operator.command("add")
 @click.argument("name")
 @click.option("--role", type=click.Choice([role.value for role in Role]), required=True)
-@click.option("--lifetime", default="90d", show_default=True, help="How long the token lives.")
+@_token_options
 @config_option
 @tenant_option
 @json_option
 def add_operator(
-    config_path: Path, slug: str | None, name: str, role: str, lifetime: str, as_json: bool
+    config_path: Path,
+    slug: str | None,
+    name: str,
+    role: str,
+    lifetime: str,
+    scopes: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Add an operator and print the API token, which is shown this once only."""
-    from certmint.enrolment.manufacturers import add_operator as use_case
+    from certmint.enrolment.operators import add_operator as use_case
 
     with installation(config_path) as here:
         made, token = use_case(
-            here.db, tenant_of(here, slug), name, Role(role), days(lifetime),
+            here.db, tenant_of(here, slug), name, Role(role), lifetime=days(lifetime),
+            scopes=scopes or None,
             by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
         )  # fmt: skip
-    print_item(
-        {"id": made.id, "name": name, "role": role, "expires_at": made.token_expires_at,
-         "token": token},
-        as_json=as_json,
-    )  # fmt: skip
+    print_item({"id": made.id, "name": name, "role": role} | _shown(token), as_json=as_json)
 
 
 @operator.command("list")
@@ -98,8 +117,126 @@ def list_operators(config_path: Path, slug: str | None, as_json: bool) -> None:
         tenant = tenant_of(here, slug)
         with here.db.read() as tx:
             rows = [
-                {"name": each.name, "role": each.role.value, "expires_at": each.token_expires_at,
+                {"id": each.id, "name": each.name, "role": each.role.value,
                  "disabled": each.disabled}
                 for each in reads.operators(tx, tenant.id)
             ]  # fmt: skip
     print_rows(rows, as_json=as_json, empty="no operators yet")
+
+
+@operator.command("change")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.value for role in Role]), default=None)
+@click.option("--disable/--enable", "disabled", default=None, help="Shut out, or let in again.")
+@config_option
+@tenant_option
+@json_option
+def change(
+    config_path: Path,
+    slug: str | None,
+    name: str,
+    role: str | None,
+    disabled: bool | None,
+    as_json: bool,
+) -> None:
+    """Give an operator another role, or shut one out; sessions end at once."""
+    from certmint.enrolment.operators import change_operator
+
+    with installation(config_path) as here:
+        before = _named(here, slug, name)
+        now_is = change_operator(
+            here.db, before, role=Role(role) if role else before.role,
+            disabled=before.disabled if disabled is None else disabled,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    print_item(
+        {"id": now_is.id, "name": name, "role": now_is.role.value, "disabled": now_is.disabled},
+        as_json=as_json,
+    )
+
+
+@operator.group()
+def token() -> None:
+    """API tokens of an operator: shown once, known by their hash."""
+
+
+@token.command("add")
+@click.argument("name")
+@click.option("--label", default="token", show_default=True, help="What the token is for.")
+@_token_options
+@config_option
+@tenant_option
+@json_option
+def add_token(
+    config_path: Path,
+    slug: str | None,
+    name: str,
+    label: str,
+    lifetime: str,
+    scopes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Add a token to the operator NAME and print it, this once only."""
+    from certmint.enrolment.operators import add_token as use_case
+
+    with installation(config_path) as here:
+        found = _named(here, slug, name)
+        made = use_case(
+            here.db, found.tenant_id, found.id, label, days(lifetime), scopes=scopes or None,
+            by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
+        )  # fmt: skip
+    print_item(_shown(made), as_json=as_json)
+
+
+@token.command("list")
+@click.argument("name")
+@config_option
+@tenant_option
+@json_option
+def list_tokens(config_path: Path, slug: str | None, name: str, as_json: bool) -> None:
+    """List the tokens of the operator NAME, without their values."""
+    from certmint.registry import reads
+
+    with installation(config_path) as here:
+        found = _named(here, slug, name)
+        with here.db.read() as tx:
+            rows = [
+                {"id": each.id, "label": each.name, "expires_at": each.expires_at,
+                 "revoked_at": each.revoked_at,
+                 "scopes": "all" if each.scopes is None else sorted(each.scopes)}
+                for each in reads.tokens(tx, found.tenant_id, found.id, limit=1_000)
+            ]  # fmt: skip
+    print_rows(rows, as_json=as_json, empty="no tokens")
+
+
+@token.command("revoke")
+@click.argument("token_id")
+@config_option
+@tenant_option
+def revoke_token(config_path: Path, slug: str | None, token_id: str) -> None:
+    """Revoke the token with this id; it is refused from the next request on."""
+    from certmint.enrolment.operators import revoke_token as use_case
+
+    with installation(config_path) as here:
+        use_case(
+            here.db, tenant_of(here, slug).id, token_id, by=console_operator(), now=here.clock()
+        )
+    click.echo(f"token {token_id} is revoked")
+
+
+def _named(here: "Installation", slug: str | None, name: str) -> Operator:
+    from certmint.enrolment.operators import operator_named
+
+    return operator_named(here.db, tenant_of(here, slug).id, name)
+
+
+def _shown(made: "NewToken | None") -> dict[str, object]:
+    if made is None:
+        return {}
+    scopes = "all" if made.token.scopes is None else sorted(made.token.scopes)
+    return {
+        "token_id": made.token.id,
+        "expires_at": made.token.expires_at,
+        "scopes": scopes,
+        "token": made.secret,
+    }

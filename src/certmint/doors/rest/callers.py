@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -14,13 +15,15 @@ from fastapi import Request
 from certmint.doors.http import basic_login, peer_certificate, source_of
 from certmint.doors.rest import views
 from certmint.enrolment import asking, devicelogins, devices, logins, oidc, sessions
+from certmint.enrolment.acme.accounts import Vault
 from certmint.enrolment.asking import LabelSecret, Login, OwnerPassword, ProvedOwner, Shown
 from certmint.enrolment.attesting import Activation, Statement
+from certmint.enrolment.deeds import Hands
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.oidc import OIDC
 from certmint.enrolment.signing import SigningKeys
 from certmint.model.csr import parse_csr
-from certmint.model.entities import Certificate, Owner
+from certmint.model.entities import Certificate, DomainValidation, Manufacturer, Owner
 from certmint.model.errors import BadInput, Unauthenticated
 from certmint.model.serial import RandomBytes
 from certmint.registry.engine import Database
@@ -28,9 +31,16 @@ from certmint.registry.engine import Database
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----")
 
 
+Verify = Callable[[Manufacturer, str, str], DomainValidation]
+"""Looks for an attempt's record in the DNS: tenant, id of the attempt, who asks."""
+
+
 @dataclass(frozen=True)
 class Services:
-    """What the routes call into. `secret_key` is the one under which labels are known."""
+    """What the routes call into. `secret_key` is the one under which labels are known.
+
+    `packages` is where batches that were asked for over the network leave their packages.
+    """
 
     db: Database
     gate: Gate
@@ -38,6 +48,11 @@ class Services:
     clock: Callable[[], dt.datetime]
     random_bytes: RandomBytes
     secret_key: bytes = field(repr=False)
+    vault: Vault
+    hands: Hands
+    verify: Verify
+    packages: Path
+    requests_minute: int
     oidc: OIDC = field(default_factory=OIDC)
 
 

@@ -308,30 +308,3 @@ class DeliveredKeyView(EnrolledView):
     """The same, with the private key in CMS EnvelopedData for the device's identity (base64)."""
 
     encrypted_key: str
-
-
-class DeviceRow(_Strict):
-    """A device as an operator sees it."""
-
-    serial_number: str
-    label: str
-    mac: str
-    product_id: str
-    state: str
-    suspended_for: str
-    batch_id: str | None
-    claimed: bool
-
-
-class Page(_Strict):
-    """One page of a listing; `next` is the `after` of the following one, or null."""
-
-    next: str | None
-
-
-class DevicePage(Page):
-    items: tuple[DeviceRow, ...]
-
-
-class CertificatePage(Page):
-    items: tuple[CertificateView, ...]

@@ -140,6 +140,9 @@ def certificates(
     tenant_id: str,
     *,
     device_id: str | None = None,
+    authority_id: str | None = None,
+    profile: str | None = None,
+    is_revoked: bool | None = None,
     after: str | None = None,
     limit: int = 100,
 ) -> list[Certificate]:
@@ -150,9 +153,45 @@ def certificates(
     query = sa.select(schema.certificate).where(_CERTIFICATE.tenant_id == tenant_id)
     if device_id is not None:
         query = query.where(_CERTIFICATE.device_id == device_id)
+    if authority_id is not None:
+        query = query.where(_CERTIFICATE.authority_id == authority_id)
+    if profile is not None:
+        query = query.where(_CERTIFICATE.profile == profile)
+    if is_revoked is not None:
+        gone = _CERTIFICATE.revoked_at
+        query = query.where(gone.is_not(None) if is_revoked else gone.is_(None))
     if after is not None:
         query = query.where(_CERTIFICATE.serial > after)
     found = tx.execute(query.order_by(_CERTIFICATE.serial).limit(limit))
+    return [rows.certificate_of(row) for row in found]
+
+
+def ending_certificates(
+    tx: Transaction,
+    tenant_id: str,
+    before: dt.datetime,
+    *,
+    since: dt.datetime,
+    after: tuple[dt.datetime, Serial] | None = None,
+    limit: int = 100,
+) -> list[Certificate]:
+    """Certificates that end within [since, before) and were neither revoked nor replaced.
+
+    By notAfter; `after` is notAfter and serial of the last one of the page before.
+    """
+    end = _CERTIFICATE.not_after
+    query = sa.select(schema.certificate).where(
+        _CERTIFICATE.tenant_id == tenant_id,
+        end >= since,
+        end < before,
+        _CERTIFICATE.revoked_at.is_(None),
+        _CERTIFICATE.successor.is_(None),
+    )
+    if after is not None:
+        query = query.where(
+            (end > after[0]) | ((end == after[0]) & (_CERTIFICATE.serial > after[1]))
+        )
+    found = tx.execute(query.order_by(end, _CERTIFICATE.serial).limit(limit))
     return [rows.certificate_of(row) for row in found]
 
 

@@ -70,10 +70,15 @@ def devices(
     batch_id: str | None = None,
     state: DeviceState | None = None,
     suspended_for: str | None = None,
+    owner_id: str | None = None,
+    prefix: str | None = None,
     after: str | None = None,
     limit: int = 100,
 ) -> list[Device]:
-    """Devices by serial number; `after` is the last serial number of the page before."""
+    """Devices by serial number; `after` is the last serial number of the page before.
+
+    `prefix` is what their serial numbers begin with.
+    """
     query = sa.select(schema.device).where(_DEVICE.tenant_id == tenant_id)
     if product_id is not None:
         query = query.where(_DEVICE.product_id == product_id)
@@ -83,6 +88,11 @@ def devices(
         query = query.where(_DEVICE.state == state.value)
     if suspended_for is not None:
         query = query.where(_DEVICE.suspended_for == suspended_for)
+    if owner_id is not None:
+        query = query.where(_DEVICE.owner_id == owner_id)
+    if prefix:
+        # A range of the index; U+10FFFF is the last character that there is.
+        query = query.where(_DEVICE.serial_number.between(prefix, prefix + "\U0010ffff"))
     if after is not None:
         query = query.where(_DEVICE.serial_number > after)
     found = tx.execute(query.order_by(_DEVICE.serial_number).limit(limit))
@@ -156,6 +166,16 @@ def owner(tx: Transaction, tenant_id: str, owner_id: str) -> Owner | None:
     query = sa.select(schema.owner).where(_OWNER.tenant_id == tenant_id, _OWNER.id == owner_id)
     row = tx.execute(query).one_or_none()
     return None if row is None else rows.owner_of(row)
+
+
+def owners(
+    tx: Transaction, tenant_id: str, *, after: str | None = None, limit: int = 100
+) -> list[Owner]:
+    """The tenant's owners by user name; `after` is the last name of the page before."""
+    query = sa.select(schema.owner).where(_OWNER.tenant_id == tenant_id)
+    if after is not None:
+        query = query.where(_OWNER.username > after)
+    return [rows.owner_of(row) for row in tx.execute(query.order_by(_OWNER.username).limit(limit))]
 
 
 def owner_credentials(tx: Transaction, tenant_id: str, username: str) -> tuple[Owner, str] | None:

@@ -1,11 +1,11 @@
-"""Reading manufacturers, their operators, domains and profiles, and the audit log."""
+"""Reading manufacturers, their domains and profiles, and the audit log."""
 
 import hashlib
 from functools import lru_cache
 
 import sqlalchemy as sa
 
-from certmint.model.entities import DomainValidation, Manufacturer, Operator
+from certmint.model.entities import DomainValidation, Manufacturer
 from certmint.model.errors import Misconfigured
 from certmint.model.profile import Profile
 from certmint.registry import documents, rows, schema
@@ -14,14 +14,10 @@ from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
 
 _MANUFACTURER = schema.manufacturer.c
-_OPERATOR = schema.operator.c
 _DOMAIN = schema.domain_validation.c
 _PROFILE = schema.profile.c
 _AUDIT = schema.audit_event.c
 
-_BY_TOKEN = Compiled(
-    sa.select(schema.operator).where(_OPERATOR.token_hash == sa.bindparam("token_hash"))
-)
 _VERIFIED = Compiled(
     sa.select(schema.domain_validation)
     .where(_DOMAIN.tenant_id == sa.bindparam("tenant_id"), _DOMAIN.verified_at.is_not(None))
@@ -59,22 +55,6 @@ def manufacturers(
     if after is not None:
         query = query.where(_MANUFACTURER.slug > after)
     return [rows.manufacturer_of(row) for row in tx.execute(query)]
-
-
-def operator_by_token(tx: Transaction, token_hash: str) -> Operator | None:
-    """Whose token this is, of any tenant; the caller checks expiry and `disabled`."""
-    row = _BY_TOKEN.first(tx, token_hash=token_hash)
-    return None if row is None else rows.operator_of(row)
-
-
-def operators(tx: Transaction, tenant_id: str) -> list[Operator]:
-    """Every operator of the tenant, by name."""
-    query = (
-        sa.select(schema.operator)
-        .where(_OPERATOR.tenant_id == tenant_id)
-        .order_by(_OPERATOR.name, _OPERATOR.id)
-    )
-    return [rows.operator_of(row) for row in tx.execute(query)]
 
 
 def domain_validation(

@@ -1,12 +1,12 @@
-"""Writing manufacturers, their operators, domains and profiles; and the leases of the nodes."""
+"""Writing manufacturers, their domains and profiles; and the leases of the nodes."""
 
 import datetime as dt
 import hashlib
 
 import sqlalchemy as sa
 
-from certmint.model.entities import DomainValidation, Manufacturer, Operator
-from certmint.model.errors import Conflict, NotFound, WrongState
+from certmint.model.entities import DomainValidation, Manufacturer
+from certmint.model.errors import Conflict, WrongState
 from certmint.model.profile import Profile
 from certmint.registry import documents, rows, schema
 from certmint.registry.engine import Transaction
@@ -25,43 +25,6 @@ def add_manufacturer(
         tx, "manufacturer.added", manufacturer.id, manufacturer.id,
         by=by, at=at, slug=manufacturer.slug,
     )  # fmt: skip
-
-
-def add_operator(
-    tx: Transaction, operator: Operator, token_hash: str, *, by: str, at: dt.datetime
-) -> None:
-    """A new operator. Raises Conflict `operator-exists`."""
-    taken = Conflict(
-        "operator-exists", f"there is an operator with the id {operator.id!r} or its token already"
-    )
-    add(tx, schema.operator, rows.operator_row(operator, token_hash, at), taken)
-    log(
-        tx, "operator.added", operator.tenant_id, operator.id,
-        by=by, at=at, role=operator.role.value,
-    )  # fmt: skip
-
-
-def set_operator_disabled(
-    tx: Transaction,
-    tenant_id: str,
-    operator_id: str,
-    disabled: bool,
-    *,
-    by: str,
-    at: dt.datetime,
-) -> None:
-    """Shut an operator out, or let one in again. Raises NotFound `operator-unknown`."""
-    column = schema.operator.c
-    changed = count(
-        tx,
-        sa.update(schema.operator)
-        .where(column.tenant_id == tenant_id, column.id == operator_id)
-        .values(disabled_at=at if disabled else None),
-    )
-    if not changed:
-        raise NotFound("operator-unknown", f"there is no operator {operator_id!r}")
-    action = "operator.disabled" if disabled else "operator.enabled"
-    log(tx, action, tenant_id, operator_id, by=by, at=at)
 
 
 def add_domain_validation(

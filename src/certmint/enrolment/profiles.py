@@ -1,0 +1,68 @@
+"""Changing a profile: a new version beside the old ones, which certificates go on to name."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from certmint.enrolment.authorities import profile_named
+from certmint.model.entities import Manufacturer
+from certmint.model.errors import BadInput
+from certmint.model.evidence import EvidenceKind
+from certmint.model.profile import Profile
+from certmint.registry import reads, writes
+from certmint.registry.engine import Database
+
+
+@dataclass(frozen=True)
+class ProfileChange:
+    """What a new version does otherwise; None leaves it. `accepts` are lines such as `a with b`."""
+
+    lifetime: dt.timedelta | None = None
+    grace: dt.timedelta | None = None
+    accepts: tuple[str, ...] | None = None
+    plain_delivery: bool | None = None
+
+
+def next_version(current: Profile, change: ProfileChange) -> Profile:
+    """The version after `current`. Raises BadInput `profile-syntax`."""
+    given = {name: value for name, value in vars(change).items() if value is not None}
+    if "accepts" in given:
+        given["accepts"] = _accepts(given["accepts"])
+    changed = replace(current, **given)
+    if changed == current:
+        raise BadInput("profile-syntax", f"this changes nothing of profile {current.name!r}")
+    return replace(changed, version=current.version + 1)
+
+
+def change_profile(
+    db: Database, tenant: Manufacturer, name: str, change: ProfileChange, *, by: str,
+    now: dt.datetime,
+) -> Profile:  # fmt: skip
+    """Add the next version of a profile; what is issued from now on follows it.
+
+    Raises NotFound `profile-unknown`, BadInput `profile-syntax`, Conflict `profile-exists`.
+    """
+    with db.read() as tx:
+        made = next_version(profile_named(tx, tenant.id, name), change)
+    db.write(lambda tx: writes.add_profile(tx, tenant.id, made, by=by, at=now))
+    return made
+
+
+def versions(db: Database, tenant: Manufacturer) -> list[Profile]:
+    """The newest version of each profile, by name."""
+    with db.read() as tx:
+        newest = {each.name: each for each in reads.profiles(tx, tenant.id)}
+    return list(newest.values())
+
+
+def _accepts(lines: Sequence[str]) -> tuple[frozenset[EvidenceKind], ...]:
+    def kind(text: str) -> EvidenceKind:
+        try:
+            return EvidenceKind(text.strip())
+        except ValueError:
+            known = ", ".join(EvidenceKind)
+            raise BadInput(
+                "profile-syntax", f"{text.strip()!r} is no kind of evidence: use {known}"
+            ) from None
+
+    return tuple(frozenset(map(kind, line.split(" with "))) for line in lines)
