@@ -61,7 +61,9 @@ def call(
         pieces = [{"type": "http.request", "body": data, "more_body": False}]
 
         async def receive() -> dict[str, Any]:
-            return pieces.pop(0) if pieces else {"type": "http.disconnect"}
+            if not pieces:
+                await asyncio.Event().wait()  # the client stays until it has its answer
+            return pieces.pop(0)
 
         async def send(message: dict[str, Any]) -> None:
             received.append(message)

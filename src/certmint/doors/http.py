@@ -235,12 +235,21 @@ def is_upload(content_type: str) -> bool:
 class BodyLimit:
     """Refuses bodies over `limit` bytes with 413, whatever Content-Length says.
 
-    Uploads go through as they come: their routes have limits of their own.
+    Uploads go through as they come: their routes have limits of their own. Below `long` paths
+    there may be `long_limit` bytes.
     """
 
-    def __init__(self, app: App, limit: int = MAX_BODY) -> None:
+    def __init__(
+        self,
+        app: App,
+        limit: int = MAX_BODY,
+        long: tuple[str, ...] = (),
+        long_limit: int = 16 * MAX_BODY,
+    ) -> None:
         self._app = app
         self._limit = limit
+        self._long = long
+        self._long_limit = long_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -250,9 +259,10 @@ class BodyLimit:
         if is_upload(headers.get(b"content-type", b"").decode("latin-1")):
             await self._app(scope, receive, send)
             return
+        limit = self._long_limit if scope["path"] in self._long else self._limit
         declared = headers.get(b"content-length", b"0")
         body = b""
-        more = not declared.isdigit() or int(declared) <= self._limit
+        more = not declared.isdigit() or int(declared) <= limit
         too_long = not more
         while more:
             message = await receive()
@@ -260,10 +270,10 @@ class BodyLimit:
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self._limit:
+            if len(body) > limit:
                 too_long, more = True, False
         if too_long:
-            detail = f"the body is longer than {self._limit} bytes"
+            detail = f"the body is longer than {limit} bytes"
             answer = problem_response(413, "The body is too long", "body-too-long", detail)
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send)

@@ -1,5 +1,7 @@
 """Routes of the REST door. Each says who may come in; everything else is a use case."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -23,6 +25,8 @@ from certmint.model.errors import CertmintError
 
 __all__ = ["Services", "operator_routes", "rest_app"]
 
+_PREFIX = "/api/v1"
+_LONG_BODIES = (f"{_PREFIX}/devices/changes", f"{_PREFIX}/certificates/revocations")
 _PROBLEM = {
     "model": desk_views.Problem,
     "description": "a problem document (RFC 9457)",
@@ -42,15 +46,19 @@ def rest_app(services: Services, version: str) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    app.include_router(device_routes(services), prefix="/api/v1")
-    app.include_router(owner_routes(services), prefix="/api/v1")
-    app.include_router(login_routes(services), prefix="/api/v1")
-    app.include_router(operator_routes(services), prefix="/api/v1")
+    routers = (
+        device_routes(services),
+        owner_routes(services),
+        login_routes(services),
+        operator_routes(services),
+    )
+    for router in routers:
+        app.include_router(router, prefix=_PREFIX)
     app.add_exception_handler(CertmintError, _certmint_problem)
     app.add_exception_handler(RequestValidationError, _invalid_problem)
-    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(HTTPException, partial(_http_problem, routers))
     app.add_exception_handler(Exception, unexpected)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, long=_LONG_BODIES)
     return app
 
 
@@ -79,9 +87,12 @@ def _certmint_problem(_request: Request, error: Exception) -> Response:
     return problem(error)
 
 
-def _http_problem(_request: Request, error: Exception) -> Response:
+def _http_problem(routers: Sequence[APIRouter], request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(routers, request.url.path)))
     code = {
         404: "not-found",
         405: "method-not-allowed",
@@ -89,8 +100,18 @@ def _http_problem(_request: Request, error: Exception) -> Response:
         428: "if-match-required",
     }.get(error.status_code, "http")
     return problem_response(
-        error.status_code, "The request cannot be served", code, str(error.detail), error.headers
+        error.status_code, "The request cannot be served", code, str(error.detail), headers
     )
+
+
+def _methods(routers: Sequence[APIRouter], path: str) -> set[str]:
+    """Every method that some route of this path has (RFC 9110 10.2.1)."""
+    found: set[str] = set()
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and route.path_regex.match(path.removeprefix(_PREFIX)):
+                found |= route.methods or set()
+    return found
 
 
 def _invalid_problem(_request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from certmint.doors.rest import desk_views as views
 from certmint.doors.rest.callers import Services
 from certmint.doors.rest.listing import After, Limit, Page, listing
 from certmint.doors.rest.people import LISTED
-from certmint.doors.rest.routing import Me, unless_changed
+from certmint.doors.rest.routing import Me, linked, unless_changed
 from certmint.enrolment import approvals, deeds, domains, products, profiles
 from certmint.enrolment.access import Entrance
 from certmint.enrolment.authorities import authority_named, profile_named
@@ -61,7 +61,11 @@ def _domain_routes(services: Services, router: APIRouter) -> None:
             _validation, lambda each: each.id, after, limit,
         )  # fmt: skip
 
-    @router.post("/domains/validations", status_code=201)
+    @router.post(
+        "/domains/validations",
+        status_code=201,
+        responses=linked(201, "validation_id=id", "show_validation"),
+    )
     def begin_validation(
         me: Me, body: views.ValidationBody, response: Response
     ) -> views.ValidationView:
@@ -108,7 +112,11 @@ def _authority_routes(services: Services, router: APIRouter) -> None:
             views.AuthorityView.of, lambda each: each.name, after, limit,
         )  # fmt: skip
 
-    @router.post("/authorities", status_code=202)
+    @router.post(
+        "/authorities",
+        status_code=202,
+        responses=linked(202, "approval_id=id", "show_approval", "reject"),
+    )
     def create_authority(
         me: Me, body: views.AuthorityBody, response: Response
     ) -> views.ApprovalView:
@@ -162,7 +170,11 @@ def _profile_routes(services: Services, router: APIRouter) -> None:
             raise NotFound("profile-unknown", f"there is no such version of profile {name!r}")
         return views.ProfileView.of(found)
 
-    @router.patch("/profiles/{name}", status_code=202)
+    @router.patch(
+        "/profiles/{name}",
+        status_code=202,
+        responses=linked(202, "approval_id=id", "show_approval", "reject"),
+    )
     def change_profile(
         me: Me, request: Request, response: Response, name: str, body: views.ProfileBody
     ) -> views.ApprovalView:
@@ -195,7 +207,11 @@ def _product_routes(services: Services, router: APIRouter) -> None:
             views.ProductView.of, lambda each: each.name, after, limit,
         )  # fmt: skip
 
-    @router.post("/products", status_code=201)
+    @router.post(
+        "/products",
+        status_code=201,
+        responses=linked(201, "name", "show_product", "change_product"),
+    )
     def create_product(me: Me, body: views.ProductBody, response: Response) -> views.ProductView:
         """Add a device model."""
         made = products.add_product(

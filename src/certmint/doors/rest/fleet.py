@@ -12,7 +12,7 @@ from certmint.doors.rest import desk_views as views
 from certmint.doors.rest.callers import Services
 from certmint.doors.rest.listing import NDJSON, After, Limit, Page, listing
 from certmint.doors.rest.people import LISTED
-from certmint.doors.rest.routing import Me
+from certmint.doors.rest.routing import Me, linked
 from certmint.doors.rest.views import ClaimBody, DeviceSelfView
 from certmint.enrolment import batches, devices, ownership, products, revocation, work
 from certmint.enrolment.access import Entrance
@@ -67,7 +67,11 @@ def _device_routes(services: Services, router: APIRouter) -> None:
             views.DeviceRow.of, lambda each: each.serial_number, after, limit,
         )  # fmt: skip
 
-    @router.post("/devices/changes", status_code=202)
+    @router.post(
+        "/devices/changes",
+        status_code=202,
+        responses=linked(202, "job_id=id", "show_job", "cancel_job", "follow_job"),
+    )
     def change_devices(me: Me, body: views.DevicesChange, response: Response) -> views.JobView:
         """The same change for many devices: a job, whose outcome names who was refused."""
         job = work.order(
@@ -164,7 +168,7 @@ def _owner_routes(services: Services, router: APIRouter) -> None:
             views.OwnerView.of, lambda each: each.username, after, limit,
         )  # fmt: skip
 
-    @router.post("/owners", status_code=201)
+    @router.post("/owners", status_code=201, responses=linked(201, "owner_id=id", "show_owner"))
     def create_owner(me: Me, body: views.OwnerBody, response: Response) -> views.OwnerView:
         """Add a customer's account."""
         made = devices.add_owner(
@@ -198,7 +202,12 @@ def _batch_routes(services: Services, router: APIRouter) -> None:
             views.BatchView.of, lambda each: each.id, after, limit,
         )  # fmt: skip
 
-    @router.post("/batches", status_code=201, openapi_extra=_MANIFEST)
+    @router.post(
+        "/batches",
+        status_code=201,
+        openapi_extra=_MANIFEST,
+        responses=linked(201, "batch_id=id", "show_batch", "mint_batch", "fetch_packages"),
+    )
     async def submit_batch(
         me: Me,
         request: Request,
@@ -230,7 +239,11 @@ def _batch_routes(services: Services, router: APIRouter) -> None:
 def _package_routes(services: Services, router: APIRouter) -> None:
     db, clock = services.db, services.clock
 
-    @router.post("/batches/{batch_id}/minting", status_code=202)
+    @router.post(
+        "/batches/{batch_id}/minting",
+        status_code=202,
+        responses=linked(202, "job_id=id", "show_job", "cancel_job"),
+    )
     def mint_batch(
         me: Me, batch_id: str, body: views.MintBody, response: Response
     ) -> views.JobView:

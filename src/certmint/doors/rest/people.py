@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from certmint.doors.rest import desk_views as views
 from certmint.doors.rest.callers import Services
 from certmint.doors.rest.listing import After, Limit, Page, listing
-from certmint.doors.rest.routing import Me, sparse, unless_changed
+from certmint.doors.rest.routing import Me, linked, sparse, unless_changed
 from certmint.enrolment import approvals, manufacturers, operators
 from certmint.model.desk import ApprovalState
 from certmint.model.errors import NotFound
@@ -48,7 +48,9 @@ def _manufacturer_routes(services: Services, router: APIRouter) -> None:
             views.ManufacturerView.of, lambda each: each.slug, after, limit,
         )  # fmt: skip
 
-    @router.post("/manufacturers", status_code=201)
+    @router.post(
+        "/manufacturers", status_code=201, responses=linked(201, "slug", "show_manufacturer")
+    )
     def create_manufacturer(
         me: Me, body: views.ManufacturerBody, response: Response
     ) -> views.ManufacturerView:
@@ -82,7 +84,19 @@ def _operator_routes(services: Services, router: APIRouter) -> None:
             views.OperatorView.of, lambda each: each.name, after, limit,
         )  # fmt: skip
 
-    @router.post("/operators", status_code=201)
+    @router.post(
+        "/operators",
+        status_code=201,
+        responses=linked(
+            201,
+            "operator_id=id",
+            "show_operator",
+            "change_operator",
+            "create_token",
+            "list_tokens",
+            "close_sessions",
+        ),
+    )
     def create_operator(me: Me, body: views.OperatorBody, response: Response) -> views.OperatorView:
         """Add an operator; give tokens with `create_token`."""
         made, _ = operators.add_operator(

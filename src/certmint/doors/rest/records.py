@@ -12,7 +12,7 @@ from certmint.doors.rest import desk_views as views
 from certmint.doors.rest.callers import Services
 from certmint.doors.rest.listing import After, Limit, Page, listing
 from certmint.doors.rest.people import LISTED
-from certmint.doors.rest.routing import Me
+from certmint.doors.rest.routing import Me, linked
 from certmint.doors.rest.views import CertificateView, RevocationBody
 from certmint.enrolment import approvals, certificates, revocation, work
 from certmint.model.csr import parse_csr
@@ -60,7 +60,11 @@ def _certificate_routes(services: Services, router: APIRouter) -> None:
             views.CertificateRow.of, lambda each: each.serial, after, limit,
         )  # fmt: skip
 
-    @router.post("/certificates", status_code=201)
+    @router.post(
+        "/certificates",
+        status_code=201,
+        responses=linked(201, "serial", "show_certificate", "revoke_certificate"),
+    )
     def issue_certificate(me: Me, body: views.IssueBody, response: Response) -> views.IssuedView:
         """Certify a key for a server that is no device, on the operator's word."""
         lifetime = None if body.lifetime_days is None else dt.timedelta(days=body.lifetime_days)
@@ -91,7 +95,11 @@ def _certificate_routes(services: Services, router: APIRouter) -> None:
 def _revocation_routes(services: Services, router: APIRouter) -> None:
     db, clock = services.db, services.clock
 
-    @router.post("/certificates/revocations", status_code=202)
+    @router.post(
+        "/certificates/revocations",
+        status_code=202,
+        responses=linked(202, "approval_id=id", "show_approval", "reject"),
+    )
     def revoke_certificates(
         me: Me, body: views.RevocationsBody, response: Response
     ) -> views.ApprovalView:
@@ -129,7 +137,11 @@ def _audit_routes(services: Services, router: APIRouter) -> None:
             views.AuditView.of, lambda each: str(each.seq), after, limit,
         )  # fmt: skip
 
-    @router.post("/audit/verification", status_code=202)
+    @router.post(
+        "/audit/verification",
+        status_code=202,
+        responses=linked(202, "job_id=id", "show_job", "cancel_job", "follow_job"),
+    )
     def verify_audit(me: Me, response: Response) -> views.JobView:
         """Walk the whole chain of hashes: a job, whose outcome names the head."""
         job = work.order(

@@ -43,6 +43,17 @@ def entered(request: Request) -> Entrance:
 Me = Annotated[Entrance, Depends(entered)]
 
 
+def linked(status: int, parameter: str, *operations: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI links: the operations that take a member of this answer as their parameter.
+
+    `parameter` is `job_id=id` for the member `id`, or the one name of both.
+    """
+    name, _, member = parameter.partition("=")
+    given = {name: f"$response.body#/{member or name}"}
+    links = {each: {"operationId": each, "parameters": given} for each in operations}
+    return {status: {"links": links}}
+
+
 def sparse(
     fields: Annotated[
         str | None,
