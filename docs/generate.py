@@ -8,6 +8,7 @@ from typing import Any
 from certmint.model.acme import ACCOUNT, AUTHORIZATION, CHALLENGE, ORDER
 from certmint.model.desk import APPROVAL, JOB
 from certmint.model.entities import Role
+from certmint.model.mail import MAIL
 from certmint.model.states import AUTHORITY, BATCH, DEVICE, OWNERSHIP
 from certmint.policy.authorization import RULES as OPERATIONS
 from certmint.policy.rules import RULES
@@ -69,6 +70,7 @@ def pages() -> dict[Path, str]:
             ("authority", "Authority", AUTHORITY),
             ("approval", "Approval by a second operator", APPROVAL),
             ("job", "Job", JOB),
+            ("mail", "Message to a domain's contact", MAIL),
             ("acme-account", "ACME account", ACCOUNT),
             ("acme-order", "ACME order", ORDER),
             ("acme-authorization", "ACME authorization", AUTHORIZATION),

@@ -9,10 +9,11 @@ from typing import Any
 from acme_client import BASE, Client, b64, jwk_of, mac_jws
 
 from certmint.doors.acme.app import ACMEDoor, Services
-from certmint.enrolment.acme.accounts import Vault, new_binding
+from certmint.enrolment.acme.accounts import new_binding
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.enrolment.issue import Gate
+from certmint.enrolment.vault import Vault
 from certmint.model.acme import Directory
 from certmint.registry.engine import Database
 from certmint.validation.dns import Answer

@@ -325,7 +325,9 @@ def found(url: str, home: Path, keys: SigningKeys) -> None:
         by=OPERATOR, now=house.clock(), random_bytes=os.urandom,
     )  # fmt: skip
     resolver = Published(**{attempt.record_name: (attempt.random_value,)})
-    domains.verify_domain(db, house.tenant, attempt.id, resolver, by=OPERATOR, now=house.clock())
+    domains.verify_domain(
+        db, house.tenant, attempt.id, domains.World(resolver), by=OPERATOR, now=house.clock()
+    )
     house.add_authority("root", "root")
     house.add_authority("issuing", "issuing", "root")
     house.add_authority("identity-root", "identity-root")

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from certmint.enrolment.acme import accounts, challenges, orders
-from certmint.enrolment.acme.accounts import Identity, Opening, Vault
+from certmint.enrolment.acme.accounts import Identity, Opening
 from certmint.enrolment.acme.challenges import Network, Place
 from certmint.enrolment.acme.directories import Offer, add_directory
 from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.vault import Vault
 from certmint.model.acme import (
     Account,
     AuthorizationState,

@@ -68,7 +68,7 @@ def begin(
 def verify(house: House, attempt: DomainValidation, server: Nameserver) -> DomainValidation:
     resolver = NetworkResolver((server,), timeout_s=2)
     return domains.verify_domain(
-        house.db, house.tenant, attempt.id, resolver, by=OPERATOR, now=house.clock()
+        house.db, house.tenant, attempt.id, domains.World(resolver), by=OPERATOR, now=house.clock()
     )
 
 

@@ -209,7 +209,7 @@ def refresh_domain(house: House, until: dt.datetime) -> None:
     )  # fmt: skip
     resolver = Published(**{attempt.record_name: (attempt.random_value,)})
     domains.verify_domain(
-        house.db, house.tenant, attempt.id, resolver, by=OPERATOR, now=house.clock()
+        house.db, house.tenant, attempt.id, domains.World(resolver), by=OPERATOR, now=house.clock()
     )
 
 

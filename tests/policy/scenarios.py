@@ -398,6 +398,13 @@ def _profile(**fields: Any) -> Callable[[Case], Case]:
     return lambda case: _request(profile=dataclasses.replace(case.request.profile, **fields))(case)
 
 
+def _domain(**fields: Any) -> Callable[[Case], Case]:
+    """The validated domain, changed."""
+    return lambda case: _facts(domains=(dataclasses.replace(case.facts.domains[0], **fields),))(
+        case
+    )
+
+
 # What a case file may say in `change`: the name, and how its value is applied.
 CHANGES: dict[str, Callable[[Any], Callable[[Case], Case]]] = {
     "now": lambda v: lambda case: dataclasses.replace(case, now=v),
@@ -440,12 +447,9 @@ CHANGES: dict[str, Callable[[Any], Callable[[Case], Case]]] = {
         )
     ),
     "domains": lambda v: _facts(domains=tuple(map(domain, v))),
-    "domain.age_days": lambda v: _facts(
-        domains=(dataclasses.replace(domain(), created_at=NOW - v * DAY),)
-    ),
-    "domain.method": lambda v: _facts(
-        domains=(dataclasses.replace(domain(), method=ValidationMethod(v)),)
-    ),
+    "domain.age_days": lambda v: _domain(created_at=NOW - v * DAY),
+    "domain.method": lambda v: _domain(method=ValidationMethod(v)),
+    "domain.created_at": lambda v: _domain(created_at=v),
     "device": lambda _: _facts(device=None),
     "device.tenant": lambda v: _thing("device", tenant_id=v),
     "device.state": lambda v: _thing("device", state=DeviceState(v)),

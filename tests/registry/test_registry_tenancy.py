@@ -31,6 +31,7 @@ from certmint.model.desk import (
 )
 from certmint.model.entities import Manufacturer, RevocationReason, Sighting
 from certmint.model.errors import CertmintError
+from certmint.model.mail import DomainMail, MailEvent, MailState
 from certmint.model.operations import Operation
 from certmint.model.profile import SERVICE, Purpose
 from certmint.model.states import (
@@ -50,7 +51,7 @@ NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(days=1)
 WHO: dict[str, Any] = {"by": "eve", "at": NOW}
 ROOT = AnchorRow("tpm", "ab", b"der", NOW)
-NOTHING: tuple[object, ...] = (None, [], {}, (), reads.CertificateCounts(0, 0, 0))
+NOTHING: tuple[object, ...] = (None, 0, [], {}, (), reads.CertificateCounts(0, 0, 0))
 
 
 @dataclasses.dataclass
@@ -84,6 +85,7 @@ def things(maker, client) -> Things:
     )
     maker.write(writes.add_owner, owner, "argon2")
     maker.write(writes.add_profile, maker.id, SERVICE)
+    maker.write(writes.add_domain_mails, [letter(validation)])
     (device,) = maker.devices(1)
     issued = maker.issue(device)
     order = client.order(serial=issued.serial, authority_id=issued.authority_id)
@@ -131,6 +133,14 @@ def desk(maker: Any, operator: Any) -> None:
     maker.db.write(lambda tx: writes.begin_answer(tx, answer(maker.id, operator), NOW))
 
 
+def letter(validation: Any) -> DomainMail:
+    """To a contact of the validated domain."""
+    return DomainMail(
+        "mail-1", validation.tenant_id, validation.id, "admin@example.com", "example.com", "hash",
+        b"sealed", MailState.QUEUED, NOW, LATER, NOW,
+    )  # fmt: skip
+
+
 def waiting(device_id: str) -> DeviceLogin:
     return DeviceLogin(device_id, "dlg", "hash", b"code", 5, NOW, NOW, LATER)
 
@@ -173,6 +183,10 @@ READS: dict[str, Read] = {
     ),
     "domain_validation": lambda tx, t, x: reads.domain_validation(tx, t, x.validation.id),
     "domain_validations": lambda tx, t, x: reads.domain_validations(tx, t, x.validation.domain),
+    "domain_mails": lambda tx, t, x: reads.domain_mails(tx, t, x.validation.id),
+    "count_domain_mails": lambda tx, t, _: reads.count_domain_mails(
+        tx, t, "admin@example.com", NOW - dt.timedelta(days=1)
+    ),
     "verified_domains": lambda tx, t, _: reads.verified_domains(tx, t),
     "authority": lambda tx, t, x: reads.authority(tx, t, x.maker.authority.id),
     "authority_by_name": lambda tx, t, x: reads.authority_by_name(tx, t, x.maker.authority.name),
@@ -244,6 +258,18 @@ WRITES: dict[str, Write] = {
     "advance_job": lambda tx, t, _: writes.advance_job(tx, t, "job", 1, 2),
     "mark_domain_verified": lambda tx, t, x: writes.mark_domain_verified(
         tx, t, x.validation.id, NOW, "claimed", by="eve"
+    ),
+    "take_domain_mail": lambda tx, t, x: writes.take_domain_mail(
+        tx, t, letter(x.validation), LATER
+    ),
+    "postpone_domain_mail": lambda tx, t, _: writes.postpone_domain_mail(
+        tx, t, "mail-1", LATER, "mine"
+    ),
+    "move_domain_mail": lambda tx, t, _: writes.move_domain_mail(
+        tx, t, "mail-1", MailState.QUEUED, MailEvent.APPROVED, **WHO
+    ),
+    "note_domain_lapsing": lambda tx, t, x: writes.note_domain_lapsing(
+        tx, t, x.validation.id, **WHO
     ),
     "certify_authority": lambda tx, t, x: writes.certify_authority(
         tx, t, "ca-alpha-pending", x.maker.serial(), b"mine", NOW, NOW, **WHO
@@ -459,6 +485,8 @@ FLEET_WIDE: dict[str, Read] = {
     "operator_by_token": lambda tx, *_: reads.operator_by_token(tx, "hash", NOW),
     "operator_by_session": lambda tx, *_: reads.operator_by_session(tx, "session", NOW),
     "open_jobs": lambda tx, *_: reads.open_jobs(tx),
+    "domain_mail_by_value": lambda tx, *_: reads.domain_mail_by_value(tx, "hash"),
+    "due_domain_mails": lambda tx, *_: reads.due_domain_mails(tx, NOW, 10),
     "owner_of_session": lambda tx, *_: reads.owner_of_session(tx, "token", NOW),
     "authority_for_status": lambda tx, _, x: reads.authority_for_status(tx, x.maker.authority.id),
     "authority_by_key_id": lambda tx, _, x: reads.authority_by_key_id(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from certmint.model.errors import CertmintError, Misconfigured
 from certmint.validation.dns import Nameserver
+from certmint.validation.email import is_local
 from certmint.validation.oidc import is_provider_url
 from certmint.validation.reach import PrivateNetwork
 
@@ -119,6 +120,21 @@ class OIDCSection(_Section):
     providers: tuple[ProviderSection, ...] = ()
 
 
+MailAddress = Annotated[str, Field(pattern=r"^([A-Za-z0-9._+-]+@[A-Za-z0-9.-]+)?$", max_length=254)]
+
+
+class MailSection(_Section):
+    """The server that mail to domain contacts is handed to; without a host there is no mail."""
+
+    host: str = ""
+    port: Annotated[int, Field(gt=0, lt=65536)] = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    sender: MailAddress = ""
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+
+
 class LogSection(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -135,6 +151,7 @@ class Settings(_Section):
     acme: ACMESection = ACMESection()
     rest: RESTSection = RESTSection()
     oidc: OIDCSection = OIDCSection()
+    mail: MailSection = MailSection()
     log: LogSection = LogSection()
 
 
@@ -236,6 +253,19 @@ def _cross_check(config: Config) -> None:
         except CertmintError as error:
             raise Misconfigured("config-syntax", f"dns.resolvers: {error}") from None
     _check_providers(settings.oidc.providers)
+    _check_mail(settings.mail)
+
+
+def _check_mail(mail: MailSection) -> None:
+    wrong = ""
+    if mail.host and not mail.sender:
+        wrong = "sender is missing: whom shall the mail be from?"
+    elif mail.host and mail.tls == "none" and not is_local(mail.host):
+        wrong = f"tls 'none' is for a server on this machine, and {mail.host} is not"
+    elif bool(mail.username) != bool(mail.password_file):
+        wrong = "username and password_file come together"
+    if wrong:
+        raise Misconfigured("config-syntax", f"mail: {wrong}")
 
 
 def _check_providers(providers: tuple[ProviderSection, ...]) -> None:
@@ -349,6 +379,20 @@ packages = "packages"
 # creates_owners = false
 # CA certificates to trust instead of the system's.
 # ca_file = ""
+
+[mail]
+# The server that mail to the contacts of a domain is handed to; "" for none.
+host = ""
+port = 587
+# "starttls", "tls" (port 465), or "none" for a server on this very machine.
+tls = "starttls"
+# Whom it is from, such as "certificates@example.com".
+sender = ""
+# The login, and the file with its password; "" for none.
+username = ""
+password_file = ""
+# CA certificates to trust instead of the system's.
+ca_file = ""
 
 [log]
 level = "info"

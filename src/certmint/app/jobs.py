@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from certmint.app import servercert
 from certmint.app.tls import ReloadingContext
-from certmint.app.wiring import Installation, acme_limits, acme_network
+from certmint.app.wiring import Installation, acme_limits, acme_network, means, post
 from certmint.doors.acme.views import URLs
 from certmint.enrolment import chains, idempotency
 from certmint.enrolment.acme.star import renew_due
 from certmint.enrolment.acme.upkeep import tidy
+from certmint.enrolment.emailing import deliver_due
 from certmint.enrolment.reconcile import reconcile
+from certmint.enrolment.revalidation import renew_proofs
 from certmint.enrolment.status import refresh_crls
 from certmint.model.errors import CertmintError
 from certmint.model.states import AuthorityState
@@ -79,6 +81,8 @@ class Jobs:
             Job("acme", ONE_MINUTE, self._tidy_acme, exclusive=True),
             Job("acme-star", ONE_MINUTE, self._renew_orders, exclusive=True),
             Job("answers", ONE_HOUR, lambda: idempotency.forget(here.db, here.clock()), True),
+            Job("mail", ONE_MINUTE, self._send_mail, exclusive=True),
+            Job("domains", dt.timedelta(hours=1), self._renew_proofs, exclusive=True),
             Job("crl", FIVE_MINUTES, lambda: refresh_crls(here.db, here.keys, here.clock()), True),
         )
 
@@ -125,6 +129,21 @@ class Jobs:
         for order_id, error in renew_due(here.db, here.gate, here.clock()):
             if error is not None:
                 log.warning("order %s does not renew: %s: %s", order_id, error.code, error)
+
+    def _send_mail(self) -> None:
+        here = self._installation
+        outlet = post(here.config)
+        if outlet is not None:
+            for mail, error in deliver_due(here.db, outlet, here.clock()):
+                log.warning("message %s stays: %s: %s", mail.id, error.code, error)
+
+    def _renew_proofs(self) -> None:
+        here = self._installation
+        for age, error in renew_proofs(here.db, means(here), here.clock()):
+            log.warning(
+                "the proof of %s lapses on %s: %s: %s",
+                age.proof.domain, age.lapses_at.date(), error.code, error,
+            )  # fmt: skip
 
     def _follow_authorities(self) -> None:
         anchors = trusted_anchors(self._installation)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -14,16 +15,19 @@ from certmint.doors.acme.app import ACMEDoor, Services
 from certmint.doors.est.app import ESTDoor
 from certmint.doors.est.app import Services as ESTServices
 from certmint.doors.rest.callers import Services as RESTServices
-from certmint.enrolment.acme.accounts import Vault
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.limits import Limit, Limits
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.enrolment.deeds import Hands
 from certmint.enrolment.delivery import Delivery
-from certmint.enrolment.domains import verify_domain
+from certmint.enrolment.domains import Account, verify_domain
+from certmint.enrolment.emailing import Post
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.oidc import OIDC
+from certmint.enrolment.proofs import World
+from certmint.enrolment.revalidation import Means
 from certmint.enrolment.signing import SigningKeys
+from certmint.enrolment.vault import Vault
 from certmint.enrolment.work import Workshop
 from certmint.issuance.keys import create_key, open_key
 from certmint.model.cms import Signer
@@ -33,6 +37,7 @@ from certmint.model.openid import Provider
 from certmint.model.serial import RandomBytes
 from certmint.registry.engine import Database, open_database
 from certmint.validation.dns import Nameserver, NetworkResolver
+from certmint.validation.email import SMTPServer
 from certmint.validation.oidc import RemoteProvider
 from certmint.validation.reach import PrivateNetwork, Reach
 
@@ -138,6 +143,45 @@ def acme_network(here: Installation) -> Network:
     return Network(here.resolver, Reach(settings.http_port, settings.tls_port, private))
 
 
+def world(here: Installation) -> World:
+    """How proofs of control of domains are looked for."""
+    return World(here.resolver, acme_network(here).reach)
+
+
+def own_domain(config: Config) -> str:
+    """The domain by which this installation names itself in DNS records and tokens."""
+    return urlsplit(config.base_url).hostname or "localhost"
+
+
+def maker_account(config: Config, slug: str) -> Account:
+    """What a persistent DNS record of this manufacturer says (BR 3.2.2.4.22)."""
+    return Account(own_domain(config), f"{config.base_url}/manufacturers/{slug}")
+
+
+def post(config: Config) -> Post | None:
+    """How mail leaves, as [mail] says; None without it. Raises Misconfigured `secret-missing`."""
+    said = config.settings.mail
+    if not said.host:
+        return None
+    password = _read(config.resolve(said.password_file)).decode() if said.password_file else ""
+    server = SMTPServer(
+        said.host,
+        said.port,
+        said.tls,
+        own_domain(config),
+        said.username,
+        password,
+        str(config.resolve(said.ca_file)) if said.ca_file else "",
+    )
+    sealed = Vault(derived_key(config, "mail to domain contacts"))
+    return Post(server.send, said.sender, config.base_url, sealed)
+
+
+def means(here: Installation) -> Means:
+    """What it takes to prove domains again before they lapse."""
+    return Means(world(here), post(here.config), here.random_bytes)
+
+
 def acme_limits(here: Installation) -> Limits:
     """ACME's rate limits, as the configuration says."""
     said = here.config.settings.acme
@@ -168,10 +212,10 @@ def openid(config: Config) -> OIDC:
 
 def rest_services(here: Installation) -> RESTServices:
     """What the REST door of an installation calls into."""
-    settings = here.config.settings
+    settings, looks = here.config.settings, world(here)
 
     def verify(tenant: Manufacturer, attempt_id: str, by: str) -> DomainValidation:
-        return verify_domain(here.db, tenant, attempt_id, here.resolver, by=by, now=here.clock())
+        return verify_domain(here.db, tenant, attempt_id, looks, by=by, now=here.clock())
 
     return RESTServices(
         db=here.db,

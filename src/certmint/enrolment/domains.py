@@ -1,29 +1,63 @@
-"""Domains: address records for a router's name, and proof of control by DNS.
+"""Domains: address records for a router's name, proof of control by DNS, and how old proofs are.
 
-Validation is BR 3.2.2.4.7: a random value of 160 bits, unique to one attempt, that dies after 30
-days, found in a TXT record at `_certmint-challenge.<domain>` or as the target of a CNAME there.
-What was seen is kept as evidence.
+BR 3.2.2.4.7: a random value of 160 bits, unique to one attempt, that dies after 30 days, found in
+a TXT record at `_certmint-challenge.<domain>` or as the target of a CNAME there. BR 3.2.2.4.22: a
+record at `_validation-persist.<domain>` that stays, and is looked at again and again. What was
+seen is kept as evidence. E-mail begins in `emailing`, the hash of a CSR in `csrhash`; the evidence
+of all stands in the same table.
 """
 
 import base64
 import datetime as dt
-import hmac
 import ipaddress
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from certmint.enrolment.manufacturers import new_id
+from certmint.enrolment.proofs import World, challenge_record, seen
 from certmint.model.entities import DomainValidation, Manufacturer, ValidationMethod
-from certmint.model.errors import BadInput, NotFound, Refused, WrongState
+from certmint.model.errors import BadInput, Conflict, NotFound, Refused, WrongState
 from certmint.model.names import DNSName, IPName, is_special_use, parse_name
+from certmint.model.profile import Trust
 from certmint.model.serial import RandomBytes
+from certmint.policy.domains import usable_until
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
-from certmint.validation.dns import Nameserver, NetworkResolver, Resolver
+from certmint.validation.dns import Nameserver, NetworkResolver
+from certmint.validation.dns01 import PERSIST_LABEL
 from certmint.validation.dnsupdate import Record, TSIGKey, replace_records
+
+__all__ = [
+    "REQUEST_TOKENS",
+    "Account",
+    "Age",
+    "World",
+    "address_records",
+    "ages",
+    "apply_records",
+    "assert_domain",
+    "begin_validation",
+    "challenge_record",
+    "domain_of",
+    "evidence_of",
+    "refuse_used_token",
+    "validation",
+    "verify_domain",
+]
 
 VALUE_LIFE = dt.timedelta(days=30)
 LABEL = "_certmint-challenge"
+REQUEST_TOKENS = (ValidationMethod.CNAME_CSR_HASH, ValidationMethod.HTTP_CSR_HASH)
+_WITH_VALUE = (ValidationMethod.DNS_TXT, ValidationMethod.DNS_CNAME)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a record that stays says: the issuer's domain name, and the applicant's account."""
+
+    issuer: str
+    uri: str
 
 
 def begin_validation(
@@ -35,20 +69,32 @@ def begin_validation(
     by: str,
     now: dt.datetime,
     random_bytes: RandomBytes,
+    account: Account | None = None,
 ) -> DomainValidation:
-    """Open one attempt; the answer says which record to publish. Raises BadInput `name-syntax`."""
-    name = parse_name(domain)
-    if isinstance(name, IPName) or name.is_wildcard:
-        raise BadInput("name-syntax", f"{domain!r}: give the domain itself, without a wildcard")
-    if method is ValidationMethod.OPERATOR:
-        raise BadInput("validation-method", "an operator's word needs no record: use `--assert`")
+    """Open one attempt by DNS; the answer says which record to publish.
+
+    A record that stays names the manufacturer's `account`. Raises BadInput `name-syntax` or
+    `validation-method`.
+    """
+    name = domain_of(domain)
+    record_name = f"{LABEL}.{name}"
+    if method in _WITH_VALUE:
+        value = base64.b32encode(random_bytes(20)).decode().lower()
+    elif method is ValidationMethod.DNS_PERSIST and account is not None:
+        record_name = f"{PERSIST_LABEL}.{name}"
+        value = f"{account.issuer}; accounturi={account.uri}; policy=wildcard"
+    else:
+        raise BadInput(
+            "validation-method",
+            f"{method} does not begin with a DNS record: choose dns-txt, dns-cname or dns-persist",
+        )
     attempt = DomainValidation(
         id=new_id("val", now, random_bytes),
         tenant_id=tenant.id,
-        domain=name.value,
+        domain=name,
         method=method,
-        random_value=base64.b32encode(random_bytes(20)).decode().lower(),
-        record_name=f"{LABEL}.{name.value}",
+        random_value=value,
+        record_name=record_name,
         created_at=now,
         expires_at=now + VALUE_LIFE,
     )
@@ -56,27 +102,28 @@ def begin_validation(
     return attempt
 
 
-def challenge_record(attempt: DomainValidation) -> Record:
-    """The record that shows control, as the zone wants it."""
-    if attempt.method is ValidationMethod.DNS_CNAME:
-        value = f"{attempt.random_value}.dcv.{attempt.domain}."
-        return Record(f"{attempt.record_name}.", "CNAME", value)
-    return Record(f"{attempt.record_name}.", "TXT", f'"{attempt.random_value}"')
+def domain_of(text: str) -> str:
+    """A domain as people write it. Raises BadInput `name-syntax` for an address or a wildcard."""
+    name = parse_name(text)
+    if isinstance(name, IPName) or name.is_wildcard:
+        raise BadInput("name-syntax", f"{text!r}: give the domain itself, without a wildcard")
+    return name.value
 
 
 def verify_domain(
     db: Database,
     tenant: Manufacturer,
     attempt_id: str,
-    resolver: Resolver,
+    world: World,
     *,
     by: str,
     now: dt.datetime,
 ) -> DomainValidation:
-    """Look for the random value in the DNS and keep what was seen as evidence.
+    """Look for what was to be published and keep what was seen as evidence.
 
     Raises NotFound `validation-unknown`, WrongState `validation-done`, Refused
-    `validation-expired` or `validation-not-found`, Unavailable `dns-failed`.
+    `validation-expired`, `validation-not-found` or `validation-awaiting`, Unavailable `dns-failed`
+    or `validation-unreachable`.
     """
     attempt = validation(db, tenant, attempt_id)
     if attempt.verified_at is not None:
@@ -84,38 +131,87 @@ def verify_domain(
     if now >= attempt.expires_at:
         raise Refused(
             "validation-expired",
-            f"the random value for {attempt.domain} expired at {attempt.expires_at.isoformat()}: "
+            f"what was to prove {attempt.domain} expired at {attempt.expires_at.isoformat()}: "
             "begin again",
         )
-    wants_alias = attempt.method is ValidationMethod.DNS_CNAME
-    answer = resolver.cname(attempt.record_name) if wants_alias else resolver.txt(
-        attempt.record_name
-    )  # fmt: skip
-    expected = attempt.random_value.encode()
-    seen = [value.split(".", 1)[0] if wants_alias else value for value in answer.values]
-    if not any(hmac.compare_digest(value.encode(), expected) for value in seen):
-        record = challenge_record(attempt)
-        raise Refused(
-            "validation-not-found",
-            f"{answer.server} has no {record.kind} record at {attempt.record_name} with the "
-            f"expected value ({len(answer.values)} others): publish it and try again",
-        )
-    evidence = json.dumps(
-        {
-            "adn": attempt.domain,
-            "method": "BR 3.2.2.4.7",
-            "record": attempt.record_name,
-            "type": "CNAME" if wants_alias else "TXT",
-            "values": list(answer.values),
-            "server": answer.server,
-            "dnssec": "authenticated" if answer.authenticated else "not authenticated",
-        },
-        sort_keys=True,
-    )
-    db.write(
-        lambda tx: writes.mark_domain_verified(tx, tenant.id, attempt_id, now, evidence, by=by)
-    )
+    evidence = evidence_of(db, tenant, attempt, world, now)
+
+    def work(tx: writes.Transaction) -> None:
+        refuse_used_token(tx, attempt)
+        writes.mark_domain_verified(tx, tenant.id, attempt_id, now, evidence, by=by)
+
+    db.write(work)
     return validation(db, tenant, attempt_id)
+
+
+def evidence_of(
+    db: Database, tenant: Manufacturer, attempt: DomainValidation, world: World, now: dt.datetime
+) -> str:
+    """What is seen of an attempt now, as canonical JSON; raises what `verify_domain` does."""
+    if _is_public(db, tenant):
+        world = World(world.resolver)  # a lab's ports and networks are for private hierarchies
+    return json.dumps(seen(attempt, world, now), sort_keys=True)
+
+
+def refuse_used_token(tx: Transaction, attempt: DomainValidation) -> None:
+    """A request token without a time counts once (BR 1.6.1). Raises Conflict `token-used`."""
+    if attempt.method not in REQUEST_TOKENS:
+        return
+    for each in reads.domain_validations(tx, attempt.tenant_id, attempt.domain):
+        if each.verified_at is not None and each.random_value == attempt.random_value:
+            raise Conflict(
+                "token-used",
+                f"this CSR has proved {attempt.domain} before: use another unique value, or "
+                "another CSR",
+            )
+
+
+def _is_public(db: Database, tenant: Manufacturer) -> bool:
+    with db.read() as tx:
+        return any(each.trust is Trust.PUBLIC for each in reads.authorities(tx, tenant.id))
+
+
+@dataclass(frozen=True)
+class Age:
+    """The newest proof of one domain by one method, and how long it counts.
+
+    `public_until` and `private_until` are the last moments at which it counts for such
+    certificates; None if it never does. `lapses_at` is the one that matters to this manufacturer:
+    the public one, if it has a public authority.
+    """
+
+    proof: DomainValidation
+    verified_at: dt.datetime
+    public_until: dt.datetime | None
+    private_until: dt.datetime | None
+    lapses_at: dt.datetime
+
+    def days_left(self, now: dt.datetime) -> int:
+        """Whole days until it lapses; 0 on the last day and ever after."""
+        return max(0, (self.lapses_at - now).days)
+
+
+def ages(db: Database, tenant: Manufacturer) -> list[Age]:
+    """The newest proof of every domain, by domain; of two that lapse together, the later."""
+    with db.read() as tx:
+        proofs = reads.verified_domains(tx, tenant.id)
+    is_public = _is_public(db, tenant)
+    found: dict[str, Age] = {}
+    for proof in proofs:
+        age = _age(proof, is_public)
+        best = found.get(proof.domain)
+        if best is None or age.lapses_at >= best.lapses_at:
+            found[proof.domain] = age
+    return [found[domain] for domain in sorted(found)]
+
+
+def _age(proof: DomainValidation, is_public: bool) -> Age:
+    public = usable_until(proof, Trust.PUBLIC)
+    private = usable_until(proof, Trust.PRIVATE)
+    matters = public if is_public and public is not None else private
+    return Age(
+        proof, proof.verified_at or proof.created_at, public, private, matters or proof.created_at
+    )
 
 
 def assert_domain(

@@ -10,7 +10,7 @@ import datetime as dt
 from dataclasses import replace
 
 from certmint.enrolment.access import Entrance
-from certmint.enrolment.acme.accounts import Vault
+from certmint.enrolment.vault import Vault
 from certmint.model.errors import BadInput, Conflict
 from certmint.model.serial import RandomBytes
 from certmint.registry import reads, writes

@@ -15,12 +15,12 @@ from typing import Any
 
 from certmint.enrolment import batches, devices, ownership, revocation
 from certmint.enrolment.access import Entrance
-from certmint.enrolment.acme.accounts import Vault
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.manufacturers import new_id
 from certmint.enrolment.minting import mint_into
 from certmint.enrolment.packages import PackageFormat
 from certmint.enrolment.signing import SigningKeys
+from certmint.enrolment.vault import Vault
 from certmint.model.desk import Job, JobEvent, JobKind, JobState
 from certmint.model.entities import Manufacturer, RevocationReason
 from certmint.model.errors import CertmintError, NotFound, WrongState

@@ -57,6 +57,10 @@ class ValidationMethod(StrEnum):
 
     DNS_TXT = "dns-txt"  # BR 3.2.2.4.7
     DNS_CNAME = "dns-cname"  # BR 3.2.2.4.7
+    DNS_PERSIST = "dns-persist"  # BR 3.2.2.4.22: a record that stays
+    EMAIL = "email"  # BR 3.2.2.4.4, until its sunset
+    CNAME_CSR_HASH = "cname-csr-hash"  # BR 3.2.2.4.7 with a request token
+    HTTP_CSR_HASH = "http-csr-hash"  # BR 3.2.2.4.18 with a request token: that very name alone
     OPERATOR = "operator"  # ours: special-use names in private hierarchies, on an operator's word
 
 
@@ -64,8 +68,11 @@ class ValidationMethod(StrEnum):
 class DomainValidation:
     """One attempt to show control of one domain (the authorization domain name).
 
-    `random_value` has 160 bits and dies at `expires_at` (BR 3.2.2.4.7: 30 days at most);
-    `verified_at` is None until the value was seen; `evidence` says what was seen, and where.
+    `random_value` has 160 bits and dies at `expires_at` (BR 3.2.2.4.7: 30 days at most); for a
+    persistent record or a request token it is the text that is looked for, and for e-mail it is
+    empty, as each message has its own. `record_name` is where it is looked for: a DNS name or a
+    URL. `verified_at` is None until it was seen; `evidence` says what was seen, and where.
+    `lapse_told_at` is when the audit log said that this proof will soon be too old.
     """
 
     id: str
@@ -78,6 +85,7 @@ class DomainValidation:
     expires_at: dt.datetime
     verified_at: dt.datetime | None = None
     evidence: str = ""
+    lapse_told_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True)

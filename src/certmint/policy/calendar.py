@@ -8,6 +8,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 VERSION = "2026-11-23"  # the day on which the entries below were last compared with their sources
+REQUIREMENTS = "2.2.7"  # of the TLS Baseline Requirements, as they were read then
 
 DAY = dt.timedelta(days=1)
 
@@ -35,6 +36,23 @@ PUBLIC_VALIDATION_REUSE = (
 )
 # Ours: a private hierarchy trusts a proof of control for as long as public ones used to.
 PRIVATE_VALIDATION_REUSE = (Entry(dt.date(1970, 1, 1), 398 * DAY, "ours"),)
+# A record that stays is looked at again instead of being remembered.
+PERSISTENT_REUSE = (Entry(dt.date(2025, 11, 10), 10 * DAY, "BR 3.2.2.4.22, ballot SC-088"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Sunset:
+    """A method that public CAs should leave from one day on, and must from another.
+
+    From `ends` on, what was proved by it before counts no more either.
+    """
+
+    discouraged: dt.date
+    ends: dt.date
+    source: str
+
+
+PUBLIC_EMAIL = Sunset(dt.date(2026, 3, 15), dt.date(2028, 3, 15), "BR 3.2.2.4.4")
 
 
 def limit_on(entries: tuple[Entry, ...], now: dt.datetime) -> dt.timedelta:

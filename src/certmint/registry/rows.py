@@ -163,6 +163,7 @@ def domain_validation_of(row: Row) -> DomainValidation:
         expires_at=row.expires_at,
         verified_at=row.verified_at,
         evidence=row.evidence,
+        lapse_told_at=row.lapse_told_at,
     )
 
 

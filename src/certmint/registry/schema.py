@@ -48,6 +48,7 @@ from certmint.registry.desk_schema import (
     job,
     operator_session,
 )
+from certmint.registry.domain_schema import domain_mail
 from certmint.registry.login_schema import (
     device_login,
     owner_identity,
@@ -92,6 +93,7 @@ __all__ = [
     "device_pairing",
     "device_sighting",
     "device_transfer",
+    "domain_mail",
     "domain_validation",
     "expected_hardware",
     "idempotent_answer",
@@ -150,6 +152,7 @@ domain_validation = sa.Table(
     time("expires_at"),
     optional_time("verified_at"),
     text("evidence"),
+    optional_time("lapse_told_at"),
     sa.PrimaryKeyConstraint("tenant_id", "id"),
     sa.Index(None, "tenant_id", "domain"),
 )

@@ -38,8 +38,21 @@ def check(
 
     Raises Failed with the ACME error type; nothing that the server sent is in its text.
     """
-    ends = time.monotonic() + reach.deadline_s
     path = f"/.well-known/acme-challenge/{token}"
+    body, hops = fetched(name, path, resolver, reach, dial)
+    if not hmac.compare_digest(body.rstrip(b" \t\r\n"), key_authorization.encode()):
+        raise Failed("unauthorized", f"{hops[-1]} did not answer with the key authorization")
+    return {"method": "http-01 (BR 3.2.2.4.19)", "hops": hops}
+
+
+def fetched(
+    name: Name, path: str, resolver: Resolver, reach: Reach, dial: Dial = dial
+) -> tuple[bytes, list[str]]:
+    """The first octets of what stands at `path` on port 80 of `name`, and the hops to it.
+
+    Redirects are followed as BR 3.2.2.4.18 and .19 allow. Raises Failed.
+    """
+    ends = time.monotonic() + reach.deadline_s
     hops: list[str] = []
     scheme, port = "http", reach.http_port
     for _ in range(MAX_REDIRECTS + 1):
@@ -51,10 +64,7 @@ def check(
             continue
         if answer.status != 200:
             raise Failed("unauthorized", f"{name} answered with status {answer.status}")
-        given = answer.body.rstrip(b" \t\r\n")
-        if not hmac.compare_digest(given, key_authorization.encode()):
-            raise Failed("unauthorized", f"{name} did not answer with the key authorization")
-        return {"method": "http-01 (BR 3.2.2.4.19)", "hops": hops}
+        return answer.body, hops
     raise Failed("connection", f"more than {MAX_REDIRECTS} redirects")
 
 

@@ -83,7 +83,12 @@ def validate(world: World) -> None:
         record = domains.challenge_record(attempt)
         domains.apply_records(server, "example.com", [record], key)
         done = domains.verify_domain(
-            here.db, world.tenant, attempt.id, here.resolver, by=OPERATOR, now=here.clock()
+            here.db,
+            world.tenant,
+            attempt.id,
+            domains.World(here.resolver),
+            by=OPERATOR,
+            now=here.clock(),
         )
         say.did(str(record))
         say.proved(
@@ -96,7 +101,7 @@ def validate(world: World) -> None:
 def _refused(world: World, attempt_id: str) -> str:
     try:
         domains.verify_domain(
-            world.here.db, world.maker, attempt_id, world.here.resolver,
+            world.here.db, world.maker, attempt_id, domains.World(world.here.resolver),
             by=OPERATOR, now=world.here.clock(),
         )  # fmt: skip
     except Refused as refusal:

@@ -9,12 +9,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from certmint.enrolment.acme.accounts import Vault
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.limits import GENEROUS, Limits
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.signing import SigningKeys
+from certmint.enrolment.vault import Vault
 from certmint.model.serial import RandomBytes
 from certmint.registry import fibres
 from certmint.registry.engine import Database

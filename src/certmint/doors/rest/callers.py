@@ -15,13 +15,13 @@ from fastapi import Request
 from certmint.doors.http import basic_login, peer_certificate, source_of
 from certmint.doors.rest import views
 from certmint.enrolment import asking, devicelogins, devices, logins, oidc, sessions
-from certmint.enrolment.acme.accounts import Vault
 from certmint.enrolment.asking import LabelSecret, Login, OwnerPassword, ProvedOwner, Shown
 from certmint.enrolment.attesting import Activation, Statement
 from certmint.enrolment.deeds import Hands
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.oidc import OIDC
 from certmint.enrolment.signing import SigningKeys
+from certmint.enrolment.vault import Vault
 from certmint.model.csr import parse_csr
 from certmint.model.entities import Certificate, DomainValidation, Manufacturer, Owner
 from certmint.model.errors import BadInput, Unauthenticated

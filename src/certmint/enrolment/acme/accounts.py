@@ -4,15 +4,13 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from certmint.enrolment.acme import limits as rates
 from certmint.enrolment.acme.limits import GENEROUS, Limits
 from certmint.enrolment.manufacturers import new_id
+from certmint.enrolment.vault import Vault
 from certmint.model.acme import Account, AccountEvent, AccountState, Binding, Directory
 from certmint.model.entities import Device, Product
-from certmint.model.errors import BadInput, Misconfigured, NotFound, Refused
+from certmint.model.errors import BadInput, NotFound, Refused
 from certmint.model.serial import RandomBytes
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
@@ -29,26 +27,6 @@ class Identity:
     thumbprint: str
     jwk: str
     fingerprint: str = ""
-
-
-class Vault:
-    """Encrypts binding keys at rest, under a key that every node derives for itself."""
-
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
-
-    def lock(self, secret: bytes, context: str, random_bytes: RandomBytes) -> bytes:
-        nonce = random_bytes(12)
-        return nonce + self._cipher.encrypt(nonce, secret, context.encode())
-
-    def unlock(self, sealed: bytes, context: str) -> bytes:
-        """Raises Misconfigured `binding-key` where the installation's passphrase changed."""
-        try:
-            return self._cipher.decrypt(sealed[:12], sealed[12:], context.encode())
-        except InvalidTag:
-            raise Misconfigured(
-                "binding-key", "a binding's key cannot be opened with this installation's secrets"
-            ) from None
 
 
 def new_binding(

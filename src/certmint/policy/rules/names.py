@@ -1,9 +1,6 @@
 """Rules about names: constraints, validated domains, the device's own names, the subject."""
 
 import datetime as dt
-from functools import cache
-
-from publicsuffixlist import PublicSuffixList
 
 from certmint.model.csr import CSR
 from certmint.model.entities import DomainValidation, ValidationMethod
@@ -11,13 +8,8 @@ from certmint.model.evidence import Attestation, ControlsNames
 from certmint.model.names import DNSName, IPName, Name, is_special_use
 from certmint.model.profile import Purpose, Trust
 from certmint.model.request import CertificateRequest, Facts
-from certmint.policy import calendar
+from certmint.policy.domains import is_fresh, registered_domain
 from certmint.policy.rules.rule import Rule
-
-
-@cache
-def _suffixes() -> PublicSuffixList:
-    return PublicSuffixList(accept_unknown=False, only_icann=True)
 
 
 def _count(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
@@ -54,7 +46,7 @@ def _subordinate(request: CertificateRequest, facts: Facts, now: dt.datetime) ->
     if inner is None or not inner.permitted_dns:
         return "a subordinate CA is constrained to at least one domain"
     for tree in inner.permitted_dns:
-        if not _validated(DNSName(tree), request, facts, now):
+        if not _validated(DNSName(f"*.{tree}"), request, facts, now):
             return f"{tree}: a SubCA's domain must be validated first (BR 7.1.2.5.2)"
     if any(not outer.contains(inner) for outer in facts.ancestors):
         return "the SubCA's constraints permit more than those of the authorities above it"
@@ -77,21 +69,18 @@ def _unvalidated(request: CertificateRequest, facts: Facts, now: dt.datetime) ->
 def _validated(
     name: Name, request: CertificateRequest, facts: Facts, now: dt.datetime
 ) -> DomainValidation | None:
-    public = request.profile.trust is Trust.PUBLIC
-    entries = calendar.PUBLIC_VALIDATION_REUSE if public else calendar.PRIVATE_VALIDATION_REUSE
-    oldest = now - calendar.limit_on(entries, now)
     for found in facts.domains:
-        if found.verified_at is None or not oldest <= found.created_at <= now:
-            continue  # the validation must have been initiated within the window (BR 4.2.1)
-        if public and found.method is ValidationMethod.OPERATOR:
-            continue
-        if isinstance(name, IPName):
-            covered = found.method is ValidationMethod.OPERATOR and found.domain == name.value
-        else:
-            covered = name.is_within(found.domain)
-        if covered:
+        if _covers(found, name) and is_fresh(found, request.profile.trust, now):
             return found
     return None
+
+
+def _covers(found: DomainValidation, name: Name) -> bool:
+    if isinstance(name, IPName):
+        return found.method is ValidationMethod.OPERATOR and found.domain == name.value
+    if found.method is ValidationMethod.HTTP_CSR_HASH:
+        return found.domain == name.value  # no wildcards, nothing below (BR 3.2.2.4.18)
+    return name.is_within(found.domain)
 
 
 def _foreign_name(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str | None:
@@ -160,10 +149,8 @@ def _not_public(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> s
     for name in request.names:
         if is_special_use(name):
             return f"{name} exists only inside private networks; use a private profile"
-        if isinstance(name, DNSName):
-            base = name.base.value
-            if _suffixes().publicsuffix(base) in (None, base):
-                return f"{name} is a public suffix or under no known top-level domain"
+        if isinstance(name, DNSName) and registered_domain(name.base) is None:
+            return f"{name} is a public suffix or under no known top-level domain"
     return None
 
 

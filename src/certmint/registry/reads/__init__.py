@@ -111,6 +111,12 @@ from certmint.registry.reads.logins import (
     owner_of_identity,
     owner_of_session,
 )
+from certmint.registry.reads.mails import (
+    count_domain_mails,
+    domain_mail_by_value,
+    domain_mails,
+    due_domain_mails,
+)
 from certmint.registry.reads.tenants import (
     audit_events,
     domain_validation,
@@ -177,6 +183,7 @@ __all__ = [
     "certificates_with_key",
     "count_certificates",
     "count_devices_by_state",
+    "count_domain_mails",
     "count_pending_acme_orders",
     "device",
     "device_by_serial_number",
@@ -186,9 +193,12 @@ __all__ = [
     "device_transfer",
     "devices",
     "devices_by_id",
+    "domain_mail_by_value",
+    "domain_mails",
     "domain_validation",
     "domain_validations",
     "due_acme_auto_renewals",
+    "due_domain_mails",
     "ending_certificates",
     "expected_hardware",
     "issuance",
