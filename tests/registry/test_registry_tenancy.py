@@ -178,6 +178,11 @@ READS: dict[str, Read] = {
     "jobs": lambda tx, t, _: reads.jobs(tx, t),
     "answer": lambda tx, t, x: reads.answer(tx, t, x.operator.id, "key"),
     "owners": lambda tx, t, _: reads.owners(tx, t),
+    "count_ending": lambda tx, t, _: [
+        each for each in reads.count_ending(tx, t, [NOW + dt.timedelta(days=10_000)]) if each
+    ],
+    "events_of": lambda tx, t, x: reads.events_of(tx, t, x.operator.id),
+    "latest_events": lambda tx, t, _: reads.latest_events(tx, t, "operator.added"),
     "ending_certificates": lambda tx, t, _: reads.ending_certificates(
         tx, t, NOW + dt.timedelta(days=10_000), since=NOW - dt.timedelta(days=1)
     ),

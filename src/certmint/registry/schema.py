@@ -351,7 +351,13 @@ certificate = sa.Table(
     sa.CheckConstraint("length(der) > 0 OR revoked_at IS NOT NULL", name="abandoned_is_revoked"),
     sa.Index(None, "tenant_id", "serial"),
     sa.Index(None, "tenant_id", "device_id", "serial"),
-    sa.Index(None, "tenant_id", "not_after"),
+    index_where(
+        "ix_certificate_in_force",
+        "revoked_at IS NULL AND successor IS NULL",
+        "tenant_id",
+        "not_after",
+        "serial",
+    ),
     # None by key: keys are random, so that index would cost more than all others together, and
     # `public_key` already leads from a key to the one device whose certificates may hold it.
     index_where(
@@ -386,6 +392,7 @@ audit_event = sa.Table(
     text("previous_hash"),
     text("hash"),
     sa.Index(None, "tenant_id", "seq"),
+    sa.Index(None, "tenant_id", "subject", "seq"),
 )
 
 # One row, made by the migration: the end of the chain. Whoever writes holds it.

@@ -1,7 +1,7 @@
 """Reading public keys, intents and certificates."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -193,6 +193,23 @@ def ending_certificates(
         )
     found = tx.execute(query.order_by(end, _CERTIFICATE.serial).limit(limit))
     return [rows.certificate_of(row) for row in found]
+
+
+def count_ending(tx: Transaction, tenant_id: str, bounds: Sequence[dt.datetime]) -> list[int]:
+    """How many certificates in force end before the first bound, then between each two."""
+    end = _CERTIFICATE.not_after
+    counts = []
+    for start, stop in zip([None, *bounds], bounds, strict=False):
+        query = sa.select(sa.func.count()).where(
+            _CERTIFICATE.tenant_id == tenant_id,
+            _CERTIFICATE.revoked_at.is_(None),
+            _CERTIFICATE.successor.is_(None),
+            end < stop,
+        )
+        if start is not None:
+            query = query.where(end >= start)
+        counts.append(int(tx.execute(query).scalar_one()))
+    return counts
 
 
 def latest_certificate(

@@ -117,6 +117,31 @@ def audit_events(tx: Transaction, tenant_id: str, after: int = 0, limit: int = 1
     return [Entry(*row) for row in tx.execute(query)]
 
 
+def events_of(tx: Transaction, tenant_id: str, subject: str, limit: int = 200) -> list[Entry]:
+    """What the log says of one thing, newest first."""
+    query = (
+        sa.select(schema.audit_event)
+        .where(_AUDIT.tenant_id == tenant_id, _AUDIT.subject == subject)
+        .order_by(_AUDIT.seq.desc())
+        .limit(limit)
+    )
+    return [Entry(*row) for row in tx.execute(query)]
+
+
+def latest_events(
+    tx: Transaction, tenant_id: str, action: str, *, among: int = 20_000, limit: int = 10
+) -> list[Entry]:
+    """The tenant's newest events of one kind, among the last so many of the whole log."""
+    head = sa.select(schema.audit_head.c.seq).where(schema.audit_head.c.id == 1).scalar_subquery()
+    query = (
+        sa.select(schema.audit_event)
+        .where(_AUDIT.tenant_id == tenant_id, _AUDIT.seq > head - among, _AUDIT.action == action)
+        .order_by(_AUDIT.seq.desc())
+        .limit(limit)
+    )
+    return [Entry(*row) for row in tx.execute(query)]
+
+
 @lru_cache(maxsize=1024)
 def _profile_of(row: rows.Row) -> Profile:
     # Certificates name a profile's version as their reason, so a version is never edited.
