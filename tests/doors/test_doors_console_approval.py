@@ -9,7 +9,7 @@ import pytest
 from asgi import Answer, call
 from backstage import BY, House
 
-from certmint.app.wiring import utc_now
+from certmint.app.wiring import console_desk, utc_now
 from certmint.doors.console.app import console_app
 from certmint.doors.console.pages import STYLE
 from certmint.enrolment import emailing
@@ -22,7 +22,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 @pytest.fixture(scope="module")
 def app(house: House) -> Any:
-    return console_app(house.here.db, house.here.clock)
+    return console_app(console_desk(house.here))
 
 
 @pytest.fixture

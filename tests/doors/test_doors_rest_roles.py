@@ -8,7 +8,9 @@ import pytest
 from asgi import Answer, call
 from backstage import House, build, csr_pem
 
+from certmint.app.wiring import workshop
 from certmint.enrolment import batches, products
+from certmint.enrolment.work import work_off
 from certmint.model.entities import Role
 from certmint.model.operations import Operation, Scope
 from certmint.policy.authorization import RULES
@@ -43,6 +45,8 @@ def things(shop: House) -> dict[str, str]:
         owner = reads.owners(tx, shop.maker.id)[0]
         batch = reads.batches(tx, shop.maker.id)[0]
         validation = reads.verified_domains(tx, shop.maker.id)[0]
+    job = made("/audit/verification", {})
+    work_off(workshop(shop.here, "test"), lambda: False)  # who follows it shall not wait
     return {
         "slug": "acme",
         "operator_id": operator.id,
@@ -55,7 +59,7 @@ def things(shop: House) -> dict[str, str]:
         "serial": certificate.serial,
         "owner_id": owner.id,
         "batch_id": batches.batch_of(shop.here.db, shop.maker, batch.id).id,
-        "job_id": made("/audit/verification", {}),
+        "job_id": job,
         "approval_id": made(
             "/certificates/revocations", {"serials": [certificate.serial], "reason": "superseded"}
         ),

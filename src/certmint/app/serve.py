@@ -16,7 +16,14 @@ import uvloop
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
-from certmint.app.wiring import Installation, acme_door, est_door, rest_services, workshop
+from certmint.app.wiring import (
+    Installation,
+    acme_door,
+    console_desk,
+    est_door,
+    rest_services,
+    workshop,
+)
 from certmint.app.worker import Worker
 from certmint.doors.console.app import PREFIXES, console_app
 from certmint.doors.http import App, Doorman, ForwardedCertificate
@@ -41,7 +48,7 @@ def serve(installation: Installation, version: str) -> None:
     services = rest_services(installation)
     door = acme_door(installation)
     est = est_door(installation, lambda: servercert.document_signer(installation))
-    pages = console_app(installation.db, installation.clock)
+    pages = console_app(console_desk(installation))
     doors: dict[str, App] = {"/acme/": door, "/.well-known/est/": est.app}
     doors |= dict.fromkeys(PREFIXES, pages)
     app = ForwardedCertificate(

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from certmint.app.config import PASSPHRASE_VARIABLE, Config, ProviderSection
 from certmint.doors.acme.app import ACMEDoor, Services
+from certmint.doors.console.desk import Desk
 from certmint.doors.est.app import ESTDoor
 from certmint.doors.est.app import Services as ESTServices
 from certmint.doors.rest.callers import Services as RESTServices
@@ -210,6 +211,25 @@ def openid(config: Config) -> OIDC:
     return OIDC(providers, f"{config.base_url}/api/v1/owner/callback")
 
 
+def hands(here: Installation) -> Hands:
+    """What carries out the operations that need a second operator."""
+    settings = here.config.settings
+    return Hands(
+        db=here.db,
+        gate=here.gate,
+        keys=here.keys,
+        key_folder=settings.keys.folder,
+        status_url=settings.status.url,
+        clock=here.clock,
+        random_bytes=here.random_bytes,
+    )
+
+
+def console_desk(here: Installation) -> Desk:
+    """What the console's pages of an installation call into."""
+    return Desk(here.db, here.clock, here.random_bytes, hands(here).deeds)
+
+
 def rest_services(here: Installation) -> RESTServices:
     """What the REST door of an installation calls into."""
     settings, looks = here.config.settings, world(here)
@@ -225,15 +245,7 @@ def rest_services(here: Installation) -> RESTServices:
         random_bytes=here.random_bytes,
         secret_key=derived_key(here.config, SECRETS),
         vault=desk_vault(here.config),
-        hands=Hands(
-            db=here.db,
-            gate=here.gate,
-            keys=here.keys,
-            key_folder=settings.keys.folder,
-            status_url=settings.status.url,
-            clock=here.clock,
-            random_bytes=here.random_bytes,
-        ),
+        hands=hands(here),
         verify=verify,
         packages=here.config.resolve(settings.rest.packages),
         requests_minute=settings.rest.requests_minute,

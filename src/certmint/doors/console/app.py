@@ -1,27 +1,26 @@
 """The ASGI application of the console door: pages for people, under the prefixes in `PREFIXES`."""
 
-import datetime as dt
 import logging
-from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
 from certmint.doors.console.approval import PREFIX, approval_routes
+from certmint.doors.console.desk import Desk, desk_routes
 from certmint.doors.console.pages import STATIC, page, static_routes
 from certmint.doors.http import BodyLimit
-from certmint.registry.engine import Database
 
-PREFIXES = (PREFIX, STATIC)
+PREFIXES = (PREFIX, STATIC, "/console")
 MAX_BODY = 4 * 1024
 
 log = logging.getLogger("certmint.http")
 
 
-def console_app(db: Database, clock: Callable[[], dt.datetime]) -> Starlette:
+def console_app(desk: Desk) -> Starlette:
     """Every page of this door."""
-    app = Starlette(routes=[*approval_routes(db, clock), *static_routes])
+    pages = [*approval_routes(desk.db, desk.clock), *desk_routes(desk), *static_routes]
+    app = Starlette(routes=pages)
     app.add_exception_handler(404, _missing)
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(BodyLimit, limit=MAX_BODY)

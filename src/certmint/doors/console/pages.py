@@ -7,6 +7,7 @@ sheet's address holds its own hash, so that browsers may keep it for a year.
 
 import datetime as dt
 import hashlib
+import json
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -65,6 +66,16 @@ def _day(moment: dt.datetime) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
+def _moment(moment: dt.datetime) -> str:
+    """`2027-06-03 14:05 UTC`."""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _pretty(document: str) -> str:
+    """JSON for people."""
+    return json.dumps(json.loads(document), indent=2, ensure_ascii=False)
+
+
 def environment() -> Environment:
     """The templates of this door."""
     made = Environment(
@@ -75,7 +86,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters["day"] = _day
+    made.filters |= {"day": _day, "moment": _moment, "pretty": _pretty}
     made.globals |= {"style_url": STYLE.url, "icon_url": ICON.url}
     return made
 
