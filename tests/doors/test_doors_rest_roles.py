@@ -69,6 +69,7 @@ def things(shop: House) -> dict[str, str]:
 # Operation -> method, path, body. {…} is one of acme's things.
 CALLS: dict[Operation, tuple[str, str, Any]] = {
     Operation.SHOW_SELF: ("GET", "/self", None),
+    Operation.SHOW_METRICS: ("GET", "/metrics", None),
     Operation.LIST_MANUFACTURERS: ("GET", "/manufacturers", None),
     Operation.SHOW_MANUFACTURER: ("GET", "/manufacturers/{slug}", None),
     Operation.CREATE_MANUFACTURER: ("POST", "/manufacturers", {"slug": "new", "subject": "O=New"}),

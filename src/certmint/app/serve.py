@@ -15,6 +15,7 @@ import uvloop
 
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
+from certmint.app.metrics import Metrics
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
 from certmint.app.wiring import (
     Installation,
@@ -28,6 +29,7 @@ from certmint.app.worker import Worker
 from certmint.doors.console.app import PREFIXES, console_app
 from certmint.doors.http import App, Doorman, ForwardedCertificate
 from certmint.doors.rest.app import rest_app
+from certmint.doors.status.health import PATHS as HEALTH
 from certmint.doors.status.routes import status_app
 from certmint.model.errors import Misconfigured
 
@@ -45,22 +47,22 @@ def serve(installation: Installation, version: str) -> None:
     anchors = trusted_anchors(installation)
     resolve = installation.config.resolve
     tls = ReloadingContext(resolve(settings.certificate), resolve(settings.key), anchors)
-    services = rest_services(installation)
+    status = status_app(installation.db, installation.keys, installation.clock)
     door = acme_door(installation)
     est = est_door(installation, lambda: servercert.document_signer(installation))
     pages = console_app(console_desk(installation))
     doors: dict[str, App] = {"/acme/": door, "/.well-known/est/": est.app}
     doors |= dict.fromkeys(PREFIXES, pages)
-    app = ForwardedCertificate(
-        Doorman(doors, rest_app(services, version)), settings.trusted_proxies
-    )
+    metrics = Metrics(installation.db, installation.clock, version)
+    rest = rest_app(rest_services(installation, metrics.text), version)
+    counted, counted_rest = metrics.watch(doors, rest)
+    counted |= dict.fromkeys(HEALTH, status)
+    app = ForwardedCertificate(Doorman(counted, counted_rest), settings.trusted_proxies)
     secure = bind(settings.https)
     plain = bind(settings.http)
     servers = [
         _Server(_config(app, tls), secure),
-        _Server(
-            _config(status_app(installation.db, installation.keys, installation.clock), None), plain
-        ),
+        _Server(_config(status, None), plain),
     ]
     node = f"{socket.gethostname()}:{os.getpid()}"
     jobs = Jobs(installation, tls, node)

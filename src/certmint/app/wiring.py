@@ -230,8 +230,8 @@ def console_desk(here: Installation) -> Desk:
     return Desk(here.db, here.clock, here.random_bytes, hands(here).deeds)
 
 
-def rest_services(here: Installation) -> RESTServices:
-    """What the REST door of an installation calls into."""
+def rest_services(here: Installation, metrics: Callable[[], bytes] = lambda: b"") -> RESTServices:
+    """What the REST door of an installation calls into; `metrics` are those of the process."""
     settings, looks = here.config.settings, world(here)
 
     def verify(tenant: Manufacturer, attempt_id: str, by: str) -> DomainValidation:
@@ -249,6 +249,7 @@ def rest_services(here: Installation) -> RESTServices:
         verify=verify,
         packages=here.config.resolve(settings.rest.packages),
         requests_minute=settings.rest.requests_minute,
+        metrics=metrics,
         oidc=openid(here.config),
     )
 

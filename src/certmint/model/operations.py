@@ -10,6 +10,7 @@ class Scope(StrEnum):
     """What a token can be narrowed to: reading or changing one kind of thing."""
 
     READ_MANUFACTURERS = "manufacturers:read"
+    READ_METRICS = "metrics:read"
     CHANGE_MANUFACTURERS = "manufacturers:write"
     READ_OPERATORS = "operators:read"
     CHANGE_OPERATORS = "operators:write"
@@ -41,6 +42,7 @@ class Operation(StrEnum):
     """One operation on a manufacturer's things."""
 
     SHOW_SELF = "show_self"
+    SHOW_METRICS = "show_metrics"
     LIST_MANUFACTURERS = "list_manufacturers"
     SHOW_MANUFACTURER = "show_manufacturer"
     CREATE_MANUFACTURER = "create_manufacturer"

@@ -34,6 +34,7 @@ class Rule:
 
 RULES: Mapping[Operation, Rule] = {
     Operation.SHOW_SELF: Rule(Scope.READ_MANUFACTURERS, _ALL),
+    Operation.SHOW_METRICS: Rule(Scope.READ_METRICS, _PEOPLE, house=True),
     Operation.LIST_MANUFACTURERS: Rule(Scope.READ_MANUFACTURERS, _ALL),
     Operation.SHOW_MANUFACTURER: Rule(Scope.READ_MANUFACTURERS, _ALL),
     Operation.CREATE_MANUFACTURER: Rule(Scope.CHANGE_MANUFACTURERS, _ADMIN, house=True),

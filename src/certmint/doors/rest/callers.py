@@ -53,6 +53,7 @@ class Services:
     verify: Verify
     packages: Path
     requests_minute: int
+    metrics: Callable[[], bytes]
     oidc: OIDC = field(default_factory=OIDC)
 
 

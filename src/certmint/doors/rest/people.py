@@ -36,6 +36,15 @@ def _manufacturer_routes(services: Services, router: APIRouter) -> None:
             operations=tuple(each.value for each in Operation if me.may(each)),
         )  # fmt: skip
 
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    def show_metrics() -> Response:
+        """This node's numbers for Prometheus; for the installation's own operators."""
+        return Response(services.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
     @router.get("/manufacturers", dependencies=LISTED)
     def list_manufacturers(
         me: Me, request: Request, response: Response, after: After = None, limit: Limit = 100

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from certmint.doors.http import BodyLimit, problem, unexpected
+from certmint.doors.status.health import health_routes
 from certmint.enrolment import status
 from certmint.enrolment.signing import SigningKeys
 from certmint.model.errors import BadInput, CertmintError, NotFound
@@ -68,6 +69,7 @@ def status_app(db: Database, keys: SigningKeys, clock: Callable[[], dt.datetime]
         return await run_in_threadpool(answer, request.path_params["authority"], body)
 
     routes = [
+        *health_routes(db),
         Route("/crl/{authority}/{shard:int}.crl", crl),
         Route("/aia/{authority}.cer", issuer),
         Route("/ocsp/{authority}", ocsp_post, methods=["POST"]),
