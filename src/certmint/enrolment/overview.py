@@ -48,7 +48,7 @@ class Overview:
 def look(db: Database, tenant: Manufacturer, now: dt.datetime) -> Overview:
     """Everything that the first page shows."""
     bounds = [now + dt.timedelta(days=days) for days in DAYS]
-    bounds.append(dt.datetime(9999, 12, 31, tzinfo=dt.UTC))  # identities have no end
+    bounds.append(dt.datetime.max.replace(tzinfo=dt.UTC))  # identities have no end
     with db.read() as tx:
         counted = reads.count_devices_by_state(tx, tenant.id)
         ending = reads.count_ending(tx, tenant.id, bounds)
