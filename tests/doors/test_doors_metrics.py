@@ -46,7 +46,7 @@ def test_requests_and_fleets_are_counted(house: House) -> None:
     assert sum(states) >= 7
     in_force = "certmint_certificates_in_force"
     ends = [v for k, v in found.items() if (k[0], k[-1]) == (in_force, "acme")]
-    assert sum(ends) == 17  # 7 identities, 6 for services, 4 authorities
+    assert sum(ends) == 19  # 7 identities, 6 for services, 4 authorities, 2 batch signers
     lapse = found["certmint_domain_lapses_timestamp_seconds", "lan", "acme"]
     assert lapse > house.here.clock().timestamp()
     assert found["certmint_crl_next_update_timestamp_seconds", "issuing", "acme", "0"] > 0
