@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import acme, workloads
+from bench import acme, lists, workloads
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--devices", type=int, default=2000, help="devices of a factory batch")
     parser.add_argument("--orders", type=int, default=1000, help="ACME orders of one round")
-    parser.add_argument("--only", choices=["acme"], help="one workload")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="devices of the lists")
+    parser.add_argument("--only", choices=["acme", "lists"], help="one workload")
     given = parser.parse_args()
     if given.only == "acme":
         acme_rows(given.orders, given.rounds)
+        return
+    if given.only == "lists":
+        lists.table(given.rows, given.rounds)
         return
     rows = []
     with workloads.Stage() as stage:
@@ -62,6 +66,7 @@ def main() -> None:
                 flush=True,
             )
     acme_rows(given.orders, given.rounds)
+    lists.table(given.rows, given.rounds)
 
 
 def acme_rows(orders: int, rounds: int) -> None:

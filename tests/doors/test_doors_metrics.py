@@ -13,6 +13,7 @@ from certmint.app.metrics import Metrics
 from certmint.app.wiring import rest_services
 from certmint.doors.rest.app import rest_app
 from certmint.enrolment import manufacturers, operators
+from certmint.enrolment.overview import Counts
 from certmint.model.entities import Role
 from certmint.model.subject import DistinguishedName
 from certmint.registry.engine import open_database
@@ -29,7 +30,7 @@ def numbers(text: bytes) -> dict[tuple[str, ...], float]:
 
 def test_requests_and_fleets_are_counted(house: House) -> None:
     """By door and status, with times; devices, certificates, proofs and CRLs from the registry."""
-    metrics = Metrics(house.here.db, house.here.clock, "1.2.3")
+    metrics = Metrics(house.here.db, Counts(house.here.db), house.here.clock, "1.2.3")
     doors, rest = metrics.watch({"/acme/": house.status}, house.rest)
     call(rest, "GET", "/api/v1/time")
     call(rest, "GET", "/api/v1/nothing")
@@ -68,7 +69,7 @@ def test_metrics_are_for_the_installation_s_own_operators(house: House) -> None:
         scopes=["metrics:read"], by="x", now=here.clock(), random_bytes=os.urandom,
     )  # fmt: skip
     assert first is not None
-    metrics = Metrics(here.db, here.clock, "1")
+    metrics = Metrics(here.db, Counts(here.db), here.clock, "1")
     app = rest_app(rest_services(here, metrics.text), "1")
 
     def scrape(token: str) -> Any:

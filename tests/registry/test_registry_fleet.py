@@ -340,3 +340,22 @@ def test_a_device_is_claimed_by_one_owner(db: Database, maker) -> None:
     with pytest.raises(NotFound) as unknown:
         maker.write(writes.set_device_owner, maker.id, "absent", "own-grace", None)
     assert unknown.value.code == "device-unknown"
+
+
+def test_devices_are_found_by_how_their_serial_number_begins(db: Database, maker) -> None:
+    """A range of the index, on both databases; what begins otherwise is not in it."""
+    numbers = ("A1", "A10", "A2", "B1")
+    made = [
+        dataclasses.replace(each, serial_number=number)
+        for each, number in zip(maker.new_devices(4), numbers, strict=True)
+    ]
+    maker.write(writes.add_devices, made)
+
+    def found(prefix: str) -> list[str]:
+        with db.read() as tx:
+            rows = reads.devices(tx, maker.id, prefix=prefix)
+        return [each.serial_number for each in rows]
+
+    assert found("A1") == ["A1", "A10"]
+    assert found("A") == ["A1", "A10", "A2"]
+    assert found("C") == []

@@ -19,14 +19,20 @@ from certmint.registry import reads
 from certmint.registry.engine import Database
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-_FRESH = dt.timedelta(seconds=10)  # counting a large fleet costs some milliseconds
+_FRESH = dt.timedelta(seconds=10)
 _DAYS = ("expired", *(str(days) for days in overview.DAYS[1:]), "+Inf")
 
 
 class Metrics:
     """One node's numbers."""
 
-    def __init__(self, db: Database, clock: Callable[[], dt.datetime], version: str) -> None:
+    def __init__(
+        self,
+        db: Database,
+        counts: overview.Counts,
+        clock: Callable[[], dt.datetime],
+        version: str,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "certmint_http_requests", "Requests by door and class of status.",
@@ -36,7 +42,7 @@ class Metrics:
             "certmint_http_request_seconds", "Time to the end of the answer, by door.",
             ("door",), buckets=_BUCKETS, registry=self._registry,
         )  # fmt: skip
-        self._registry.register(_Fleets(db, clock, version))
+        self._registry.register(_Fleets(db, counts, clock, version))
 
     def text(self) -> bytes:
         """Everything in the text format of Prometheus."""
@@ -79,8 +85,15 @@ def _name(prefix: str) -> str:
 class _Fleets(Collector):
     """Gauges of every manufacturer, as the registry knows them."""
 
-    def __init__(self, db: Database, clock: Callable[[], dt.datetime], version: str) -> None:
+    def __init__(
+        self,
+        db: Database,
+        counts: overview.Counts,
+        clock: Callable[[], dt.datetime],
+        version: str,
+    ) -> None:
         self._db = db
+        self._counts = counts
         self._clock = clock
         self._version = version
         self._known: tuple[dt.datetime, list[GaugeMetricFamily]] | None = None
@@ -117,7 +130,7 @@ class _Fleets(Collector):
         with self._db.read() as tx:
             tenants = {each.id: each for each in reads.manufacturers(tx, None, 10_000)}
         for tenant in tenants.values():
-            seen = overview.look(self._db, tenant, now)
+            seen = overview.look(self._db, self._counts, tenant, now)
             for state, number in seen.devices.items():
                 devices.add_metric([tenant.slug, state.value], number)
             for days, number in zip(_DAYS, seen.ending, strict=True):

@@ -31,6 +31,7 @@ from certmint.doors.http import App, Doorman, ForwardedCertificate
 from certmint.doors.rest.app import rest_app
 from certmint.doors.status.health import PATHS as HEALTH
 from certmint.doors.status.routes import status_app
+from certmint.enrolment.overview import Counts
 from certmint.model.errors import Misconfigured
 
 log = logging.getLogger("certmint")
@@ -50,10 +51,11 @@ def serve(installation: Installation, version: str) -> None:
     status = status_app(installation.db, installation.keys, installation.clock)
     door = acme_door(installation)
     est = est_door(installation, lambda: servercert.document_signer(installation))
-    pages = console_app(console_desk(installation))
+    counts = Counts(installation.db)
+    pages = console_app(console_desk(installation, counts))
     doors: dict[str, App] = {"/acme/": door, "/.well-known/est/": est.app}
     doors |= dict.fromkeys(PREFIXES, pages)
-    metrics = Metrics(installation.db, installation.clock, version)
+    metrics = Metrics(installation.db, counts, installation.clock, version)
     rest = rest_app(rest_services(installation, metrics.text), version)
     counted, counted_rest = metrics.watch(doors, rest)
     counted |= dict.fromkeys(HEALTH, status)

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,18 +22,19 @@ from certmint.enrolment.acme.limits import Limit, Limits
 from certmint.enrolment.acme.nonces import Nonces
 from certmint.enrolment.deeds import Hands
 from certmint.enrolment.delivery import Delivery
-from certmint.enrolment.domains import Account, verify_domain
+from certmint.enrolment.domains import Account
 from certmint.enrolment.emailing import Post
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.oidc import OIDC
+from certmint.enrolment.overview import Counts
 from certmint.enrolment.proofs import World
+from certmint.enrolment.proving import Proofs
 from certmint.enrolment.revalidation import Means
 from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.vault import Vault
 from certmint.enrolment.work import Workshop
 from certmint.issuance.keys import create_key, open_key
 from certmint.model.cms import Signer
-from certmint.model.entities import DomainValidation, Manufacturer
 from certmint.model.errors import Misconfigured
 from certmint.model.openid import Provider
 from certmint.model.serial import RandomBytes
@@ -225,18 +227,24 @@ def hands(here: Installation) -> Hands:
     )
 
 
-def console_desk(here: Installation) -> Desk:
+def console_desk(here: Installation, counts: Counts | None = None) -> Desk:
     """What the console's pages of an installation call into."""
-    return Desk(here.db, here.clock, here.random_bytes, hands(here).deeds)
+    counted = counts or Counts(here.db)
+    return Desk(here.db, here.clock, here.random_bytes, hands(here).deeds, counted)
+
+
+def proofs(here: Installation) -> Proofs:
+    """What proving a domain takes in this installation."""
+    config = here.config
+    return Proofs(
+        here.db, world(here), partial(maker_account, config), own_domain(config), post(config),
+        here.random_bytes,
+    )  # fmt: skip
 
 
 def rest_services(here: Installation, metrics: Callable[[], bytes] = lambda: b"") -> RESTServices:
     """What the REST door of an installation calls into; `metrics` are those of the process."""
-    settings, looks = here.config.settings, world(here)
-
-    def verify(tenant: Manufacturer, attempt_id: str, by: str) -> DomainValidation:
-        return verify_domain(here.db, tenant, attempt_id, looks, by=by, now=here.clock())
-
+    settings = here.config.settings
     return RESTServices(
         db=here.db,
         gate=here.gate,
@@ -246,7 +254,7 @@ def rest_services(here: Installation, metrics: Callable[[], bytes] = lambda: b""
         secret_key=derived_key(here.config, SECRETS),
         vault=desk_vault(here.config),
         hands=hands(here),
-        verify=verify,
+        proofs=proofs(here),
         packages=here.config.resolve(settings.rest.packages),
         requests_minute=settings.rest.requests_minute,
         metrics=metrics,

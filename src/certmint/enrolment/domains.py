@@ -253,12 +253,6 @@ def assert_domain(
     return validation(db, tenant, made.id)
 
 
-def newest_evidence(tx: Transaction, tenant_id: str) -> list[DomainValidation]:
-    """The newest successful validation of each domain, by domain."""
-    newest = {each.domain: each for each in reads.verified_domains(tx, tenant_id)}
-    return [newest[domain] for domain in sorted(newest)]
-
-
 def validation(db: Database, tenant: Manufacturer, attempt_id: str) -> DomainValidation:
     """One attempt. Raises NotFound `validation-unknown`."""
     with db.read() as tx:

@@ -15,6 +15,7 @@ from certmint.registry.audit import Entry
 from certmint.registry.engine import Database
 
 DAYS = (0, 7, 30, 60, 90, 200)  # where the bars of certificates by days left begin and end
+FRESH = dt.timedelta(seconds=30)
 _REFUSALS = 8
 
 
@@ -37,6 +38,7 @@ class Overview:
     """
 
     at: dt.datetime
+    counted_at: dt.datetime
     devices: dict[DeviceState, int]
     ending: tuple[int, ...]
     refusals: tuple[Refusal, ...]
@@ -45,13 +47,44 @@ class Overview:
     jobs: tuple[Job, ...]
 
 
-def look(db: Database, tenant: Manufacturer, now: dt.datetime) -> Overview:
-    """Everything that the first page shows."""
-    bounds = [now + dt.timedelta(days=days) for days in DAYS]
-    bounds.append(dt.datetime.max.replace(tzinfo=dt.UTC))  # identities have no end
+@dataclass(frozen=True)
+class _Counted:
+    at: dt.datetime
+    devices: dict[DeviceState, int]
+    ending: tuple[int, ...]
+
+
+class Counts:
+    """The numbers of fleets, counted again when they are older than `FRESH`.
+
+    A million devices take half a second to count, so pages and scrapes share what one of them
+    counted; it is kept by the process, for as many tenants as there are.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: dict[str, _Counted] = {}
+
+    def of(self, tenant: Manufacturer, now: dt.datetime) -> _Counted:
+        known = self._known.get(tenant.id)
+        if known is None or not known.at <= now < known.at + FRESH:
+            known = self._known[tenant.id] = self._count(tenant, now)
+        return known
+
+    def _count(self, tenant: Manufacturer, now: dt.datetime) -> _Counted:
+        bounds = [now + dt.timedelta(days=days) for days in DAYS]
+        bounds.append(dt.datetime.max.replace(tzinfo=dt.UTC))  # identities have no end
+        with self._db.read() as tx:
+            counted = reads.count_devices_by_state(tx, tenant.id)
+            ending = reads.count_ending(tx, tenant.id, bounds)
+        states = {state: counted.get(state, 0) for state in DeviceState}
+        return _Counted(now, states, tuple(ending))
+
+
+def look(db: Database, counts: Counts, tenant: Manufacturer, now: dt.datetime) -> Overview:
+    """Everything that the first page shows; `counted_at` says how old its numbers are."""
+    counted = counts.of(tenant, now)
     with db.read() as tx:
-        counted = reads.count_devices_by_state(tx, tenant.id)
-        ending = reads.count_ending(tx, tenant.id, bounds)
         refused = reads.latest_events(tx, tenant.id, "certificate.refused", limit=_REFUSALS)
         asked = reads.devices_by_id(tx, tenant.id, {each.subject for each in refused})
         waiting = reads.approvals(tx, tenant.id, state=ApprovalState.PENDING, limit=20)
@@ -59,8 +92,9 @@ def look(db: Database, tenant: Manufacturer, now: dt.datetime) -> Overview:
     names = {each.id: each.serial_number for each in asked.values()}
     return Overview(
         at=now,
-        devices={state: counted.get(state, 0) for state in DeviceState},
-        ending=tuple(ending),
+        counted_at=counted.at,
+        devices=counted.devices,
+        ending=counted.ending,
         refusals=tuple(_refusal(each, names) for each in refused),
         ages=tuple(domains.ages(db, tenant)),
         approvals=tuple(each for each in waiting if now < each.expires_at),

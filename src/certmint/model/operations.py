@@ -55,10 +55,12 @@ class Operation(StrEnum):
     CREATE_TOKEN = "create_token"  # noqa: S105 - a name
     REVOKE_TOKEN = "revoke_token"  # noqa: S105 - a name
     LIST_DOMAINS = "list_domains"
+    LIST_CONTACTS = "list_contacts"
     LIST_VALIDATIONS = "list_validations"
     SHOW_VALIDATION = "show_validation"
     BEGIN_VALIDATION = "begin_validation"
     VERIFY_VALIDATION = "verify_validation"
+    RESEND_VALIDATION = "resend_validation"
     LIST_AUTHORITIES = "list_authorities"
     SHOW_AUTHORITY = "show_authority"
     CREATE_AUTHORITY = "create_authority"

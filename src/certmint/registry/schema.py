@@ -351,6 +351,7 @@ certificate = sa.Table(
     sa.CheckConstraint("length(der) > 0 OR revoked_at IS NOT NULL", name="abandoned_is_revoked"),
     sa.Index(None, "tenant_id", "serial"),
     sa.Index(None, "tenant_id", "device_id", "serial"),
+    index_where("ix_certificate_gone", "revoked_at IS NOT NULL", "tenant_id", "serial"),
     index_where(
         "ix_certificate_in_force",
         "revoked_at IS NULL AND successor IS NULL",

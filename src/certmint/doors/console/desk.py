@@ -54,6 +54,7 @@ class Desk:
     clock: Clock
     random_bytes: RandomBytes
     deeds: Mapping[Operation, Deed]
+    counts: overview.Counts
 
 
 def desk_routes(desk: Desk) -> list[Route]:
@@ -122,7 +123,7 @@ class _Pages:
         self._desk = desk
 
     def overview(self, visit: Visit) -> Response:
-        seen = overview.look(self._desk.db, visit.me.tenant, self._desk.clock())
+        seen = overview.look(self._desk.db, self._desk.counts, visit.me.tenant, self._desk.clock())
         states = [
             Bar(state.value, number, _STATE_COLOURS[state])
             for state, number in seen.devices.items()

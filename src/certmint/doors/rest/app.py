@@ -15,6 +15,7 @@ from certmint.doors.rest import desk_views
 from certmint.doors.rest.callers import Services
 from certmint.doors.rest.catalogue import catalogue_routes
 from certmint.doors.rest.devices import device_routes
+from certmint.doors.rest.domains import domain_routes
 from certmint.doors.rest.fleet import fleet_routes
 from certmint.doors.rest.logins import login_routes
 from certmint.doors.rest.owners import owner_routes
@@ -72,6 +73,7 @@ def operator_routes(services: Services) -> APIRouter:
     )
     people_routes(services, router)
     catalogue_routes(services, router)
+    domain_routes(services, router)
     fleet_routes(services, router)
     record_routes(services, router)
     return router

@@ -14,7 +14,7 @@ from fastapi import Request
 
 from certmint.doors.http import basic_login, peer_certificate, source_of
 from certmint.doors.rest import views
-from certmint.enrolment import asking, devicelogins, devices, logins, oidc, sessions
+from certmint.enrolment import asking, devicelogins, devices, logins, oidc, proving, sessions
 from certmint.enrolment.asking import LabelSecret, Login, OwnerPassword, ProvedOwner, Shown
 from certmint.enrolment.attesting import Activation, Statement
 from certmint.enrolment.deeds import Hands
@@ -23,16 +23,12 @@ from certmint.enrolment.oidc import OIDC
 from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.vault import Vault
 from certmint.model.csr import parse_csr
-from certmint.model.entities import Certificate, DomainValidation, Manufacturer, Owner
+from certmint.model.entities import Certificate, Owner
 from certmint.model.errors import BadInput, Unauthenticated
 from certmint.model.serial import RandomBytes
 from certmint.registry.engine import Database
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----")
-
-
-Verify = Callable[[Manufacturer, str, str], DomainValidation]
-"""Looks for an attempt's record in the DNS: tenant, id of the attempt, who asks."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Services:
     secret_key: bytes = field(repr=False)
     vault: Vault
     hands: Hands
-    verify: Verify
+    proofs: proving.Proofs
     packages: Path
     requests_minute: int
     metrics: Callable[[], bytes]

@@ -1,4 +1,4 @@
-"""Operators' routes for domains, authorities, profiles, products."""
+"""Operators' routes for authorities, profiles, products."""
 
 import datetime as dt
 import json
@@ -10,11 +10,10 @@ from certmint.doors.rest.callers import Services
 from certmint.doors.rest.listing import After, Limit, Page, listing
 from certmint.doors.rest.people import LISTED
 from certmint.doors.rest.routing import Me, linked, unless_changed
-from certmint.enrolment import approvals, deeds, domains, products, profiles
+from certmint.enrolment import approvals, deeds, products, profiles
 from certmint.enrolment.access import Entrance
 from certmint.enrolment.authorities import authority_named, profile_named
 from certmint.enrolment.wishes import AuthorityWish, new_authority
-from certmint.model.entities import DomainValidation, ValidationMethod
 from certmint.model.errors import NotFound
 from certmint.model.profile import Profile
 from certmint.registry import reads
@@ -22,77 +21,9 @@ from certmint.registry import reads
 
 def catalogue_routes(services: Services, router: APIRouter) -> None:
     """Add the routes to `router`."""
-    _domain_routes(services, router)
     _authority_routes(services, router)
     _profile_routes(services, router)
     _product_routes(services, router)
-
-
-def _domain_routes(services: Services, router: APIRouter) -> None:
-    db, clock = services.db, services.clock
-
-    @router.get("/domains", dependencies=LISTED)
-    def list_domains(
-        me: Me, request: Request, response: Response, after: After = None, limit: Limit = 100
-    ) -> Page[views.DomainView]:
-        """Domains that were validated, by name, with the age of the newest evidence."""
-        now = clock()
-        return listing(  # type: ignore[no-any-return]  # a page or a stream
-            db, request, response,
-            lambda tx, last, count: [
-                each for each in domains.newest_evidence(tx, me.tenant.id)
-                if last is None or each.domain > last
-            ][:count],
-            lambda each: views.DomainView.of(each, now), lambda each: each.domain, after, limit,
-        )  # fmt: skip
-
-    @router.get("/domains/validations", dependencies=LISTED)
-    def list_validations(
-        me: Me, request: Request, response: Response, domain: str | None = None,
-        after: After = None, limit: Limit = 100,
-    ) -> Page[views.ValidationView]:  # fmt: skip
-        """Attempts to show control of a domain, oldest first, with their evidence."""
-        return listing(  # type: ignore[no-any-return]  # a page or a stream
-            db, request, response,
-            lambda tx, last, count: [
-                each for each in reads.domain_validations(tx, me.tenant.id, domain)
-                if last is None or each.id > last
-            ][:count],
-            _validation, lambda each: each.id, after, limit,
-        )  # fmt: skip
-
-    @router.post(
-        "/domains/validations",
-        status_code=201,
-        responses=linked(201, "validation_id=id", "show_validation"),
-    )
-    def begin_validation(
-        me: Me, body: views.ValidationBody, response: Response
-    ) -> views.ValidationView:
-        """Open an attempt; the answer says which record to publish."""
-        made = domains.begin_validation(
-            db, me.tenant, body.domain, ValidationMethod(body.method),
-            by=me.by, now=clock(), random_bytes=services.random_bytes,
-        )  # fmt: skip
-        response.headers["Location"] = f"/api/v1/domains/validations/{made.id}"
-        return _validation(made)
-
-    @router.get("/domains/validations/{validation_id}", dependencies=LISTED)
-    def show_validation(me: Me, validation_id: str) -> views.ValidationView:
-        """One attempt."""
-        return _validation(domains.validation(db, me.tenant, validation_id))
-
-    @router.post("/domains/validations/{validation_id}/verification")
-    def verify_validation(me: Me, validation_id: str) -> views.ValidationView:
-        """Look for the record in the DNS, and keep what was seen."""
-        return _validation(services.verify(me.tenant, validation_id, me.by))
-
-
-def _validation(found: DomainValidation) -> views.ValidationView:
-    if not found.record_name:
-        return views.ValidationView.of(found, None)
-    record = domains.challenge_record(found)
-    return views.ValidationView.of(found, (record.kind, record.value))
 
 
 def _authority_routes(services: Services, router: APIRouter) -> None:

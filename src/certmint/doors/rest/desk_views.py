@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from certmint.doors.rest.views import RevocationBody
 from certmint.enrolment.chains import pem
+from certmint.enrolment.domains import Age
 from certmint.enrolment.operators import NewToken
+from certmint.enrolment.proving import Todo
 from certmint.enrolment.wishes import AuthorityKind, ConstraintsKind
 from certmint.model.desk import APIToken, Job, OperatorApproval
 from certmint.model.entities import (
@@ -135,24 +137,40 @@ class Closed(_Strict):
 
 
 class DomainView(_Strict):
-    """A validated domain, and how old the newest evidence is."""
+    """A proved domain, and until when certificates may rely on the newest proof."""
 
     domain: str
     method: str
-    verified_at: dt.datetime | None
-    age_days: int
+    verified_at: dt.datetime
+    public_until: dt.datetime | None
+    private_until: dt.datetime | None
+    lapses_at: dt.datetime
+    days_left: int
 
     @classmethod
-    def of(cls, found: DomainValidation, now: dt.datetime) -> "DomainView":
-        verified = found.verified_at
+    def of(cls, found: Age, now: dt.datetime) -> "DomainView":
         return cls(
-            domain=found.domain, method=found.method.value, verified_at=verified,
-            age_days=(now - verified).days if verified else 0,
+            domain=found.proof.domain, method=found.proof.method.value,
+            verified_at=found.verified_at, public_until=found.public_until,
+            private_until=found.private_until, lapses_at=found.lapses_at,
+            days_left=found.days_left(now),
         )  # fmt: skip
 
 
+class ContactsView(_Strict):
+    domain: str
+    addresses: tuple[str, ...]
+
+
+class SentView(_Strict):
+    messages: int
+
+
 class ValidationView(_Strict):
-    """An attempt to show control of a domain; publish the record, then have it verified."""
+    """An attempt to show control of a domain; publish what it says, then have it verified.
+
+    `record_type` is TXT, CNAME or FILE (at an URL); "" where contacts were written to.
+    """
 
     id: str
     domain: str
@@ -166,11 +184,10 @@ class ValidationView(_Strict):
     evidence: dict[str, Any] | None
 
     @classmethod
-    def of(cls, found: DomainValidation, record: tuple[str, str] | None) -> "ValidationView":
-        kind, value = record or ("", "")
+    def of(cls, found: DomainValidation, todo: Todo) -> "ValidationView":
         return cls(
             id=found.id, domain=found.domain, method=found.method.value,
-            record_name=found.record_name, record_type=kind, record_value=value,
+            record_name=todo.place, record_type=todo.kind, record_value=todo.value,
             created_at=found.created_at, expires_at=found.expires_at,
             verified_at=found.verified_at,
             evidence=json.loads(found.evidence) if found.evidence else None,
@@ -178,8 +195,15 @@ class ValidationView(_Strict):
 
 
 class ValidationBody(_Strict):
+    """What to prove, and how: BR 3.2.2.4.7, .22 (dns-persist), .4 (email), .18 (http-csr-hash)."""
+
     domain: str = Field(min_length=1, max_length=253)
-    method: Literal["dns-txt", "dns-cname"] = "dns-txt"
+    method: Literal[
+        "dns-txt", "dns-cname", "dns-persist", "email", "cname-csr-hash", "http-csr-hash"
+    ] = "dns-txt"
+    recipients: tuple[Text, ...] = Field(default=(), max_length=5, description="for email")
+    csr: str = Field(default="", max_length=16_384, description="PKCS#10 in PEM, for its hash")
+    unique_value: str = Field(default="", max_length=20)
 
 
 class AuthorityView(_Strict):

@@ -55,7 +55,7 @@ def _certificate_routes(services: Services, router: APIRouter) -> None:
             db, request, response,
             lambda tx, last, count: reads.certificates(
                 tx, me.tenant.id, authority_id=authority, profile=profile, is_revoked=revoked,
-                after=last, limit=count,
+                with_der=False, after=last, limit=count,
             ),
             views.CertificateRow.of, lambda each: each.serial, after, limit,
         )  # fmt: skip

@@ -92,7 +92,8 @@ def devices(
         query = query.where(_DEVICE.owner_id == owner_id)
     if prefix:
         # A range of the index; U+10FFFF is the last character that there is.
-        query = query.where(_DEVICE.serial_number.between(prefix, prefix + "\U0010ffff"))
+        last = prefix + "\U0010ffff"
+        query = query.where(_DEVICE.serial_number >= prefix, _DEVICE.serial_number <= last)
     if after is not None:
         query = query.where(_DEVICE.serial_number > after)
     found = tx.execute(query.order_by(_DEVICE.serial_number).limit(limit))

@@ -20,6 +20,11 @@ def upgrade() -> None:
         "ix_certificate_in_force", "certificate", ["tenant_id", "not_after", "serial"],
         sqlite_where=in_force, postgresql_where=in_force,
     )  # fmt: skip
+    gone = sa.text("revoked_at IS NOT NULL")
+    op.create_index(
+        "ix_certificate_gone", "certificate", ["tenant_id", "serial"],
+        sqlite_where=gone, postgresql_where=gone,
+    )  # fmt: skip
     op.create_index(
         op.f("ix_audit_event_tenant_id_subject_seq"), "audit_event", ["tenant_id", "subject", "seq"]
     )
