@@ -55,8 +55,8 @@ def begin(
 ) -> DomainValidation:
     """Open one attempt. A mail that cannot be sent now stays for the job.
 
-    Raises BadInput `validation-method`, `csr-missing`, `mail-recipient` …; Refused `mail-domain`, `mail-missing`;
-    TooOften `mail-too-often`.
+    Raises BadInput `validation-method`, `csr-missing`, `mail-recipient` …; Refused `mail-domain` or
+    `mail-missing`; TooOften `mail-too-often`.
     """
     method = wanted.method
     if method is ValidationMethod.EMAIL:

@@ -91,7 +91,8 @@ def _device_routes(services: Services, router: APIRouter) -> None:
         return listing(  # type: ignore[no-any-return]  # a page or a stream
             db, request, response,
             lambda tx, last, count: reads.certificates(
-                tx, me.tenant.id, device_id=target.device.id, with_der=False, after=last, limit=count
+                tx, me.tenant.id, device_id=target.device.id, with_der=False, after=last,
+                limit=count,
             ),
             views.CertificateRow.of, lambda each: each.serial, after, limit,
         )  # fmt: skip
