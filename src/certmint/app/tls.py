@@ -126,6 +126,7 @@ def server_context(certificate: Path, key: Path, trusted: Sequence[str]) -> ssl.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = TellingTLS
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 1  # with the client's certificate in it, each costs 0.2 ms of CPU
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
@@ -135,7 +136,8 @@ def server_context(certificate: Path, key: Path, trusted: Sequence[str]) -> ssl.
     if trusted:
         context.load_verify_locations(cadata="".join(trusted))
         context.verify_mode = ssl.CERT_OPTIONAL
-        context.verify_flags |= _NO_CHECK_TIME
+        # Each of them is one of ours, so the chain may end at the nearest.
+        context.verify_flags |= _NO_CHECK_TIME | ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 

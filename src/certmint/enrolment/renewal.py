@@ -211,12 +211,13 @@ def _seen(target: DeviceView, asker: Asker, approved: DeviceRequest | None) -> A
                 f"device {target.device.serial_number} went out of service while its certificate "
                 "was being signed: nothing was released",
             )
-        # Not `move_device`: of two requests at once the slower finds the device ACTIVE, and that
-        # is no reason to withhold its certificate.
-        writes.move_devices(
-            tx, target.device.tenant_id, [target.device.id], DeviceState.PROVISIONED,
-            DeviceEvent.SEEN, by=f"device:{target.device.id}", at=issued[0].issued_at,
-        )  # fmt: skip
+        # Most devices were seen before. Not `move_device`: of two first requests at once the slower
+        # finds the device ACTIVE, and that is no reason to withhold its certificate.
+        if device.state is DeviceState.PROVISIONED:
+            writes.move_devices(
+                tx, target.device.tenant_id, [target.device.id], DeviceState.PROVISIONED,
+                DeviceEvent.SEEN, by=f"device:{target.device.id}", at=issued[0].issued_at,
+            )  # fmt: skip
         if approved is not None:
             device_requests.use(tx, approved, issued[0].serial, issued[0].issued_at)
         if came_by_itself:
