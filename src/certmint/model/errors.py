@@ -68,7 +68,7 @@ class Pending(CertmintError):
     It is kept: the same request, asked again, gets the answer.
     """
 
-    def __init__(self, code: str, detail: str, retry_after: int) -> None:
+    def __init__(self, code: str, detail: str, retry_after: int = 60) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
 
