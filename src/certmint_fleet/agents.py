@@ -28,14 +28,18 @@ from certmint_agent.renewal import Agent, renew
 from certmint_agent.store import Store
 
 SCRIPT = Path(certmint_agent.__file__).with_name("certmint-agent.sh")
-DONE, KILLED = "done", "killed"
+DONE, KILLED, WAITING = "done", "killed", "waiting"
 _OUTCOMES = {0: DONE, **{each.exit_code: each.__name__ for each in AgentError.__subclasses__()}}
+_PENDING = "request-pending"  # the server's code for it
 _LONGEST_S = 300.0  # an agent's own timeouts end an attempt long before
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one attempt ended: `done`, `killed`, or the agent's error; `detail` is its sentence."""
+    """How one attempt ended: `done`, `killed`, `waiting` for an operator, or the agent's error.
+
+    `detail` is the agent's sentence, where it had one.
+    """
 
     outcome: str
     seconds: float
@@ -66,6 +70,8 @@ class Device:
             outcome, detail = self._as_process(killed_after)
         else:
             outcome, detail = self._in_process()
+        if _PENDING in detail:
+            outcome = WAITING  # the agents call that "later", and keep their key
         return Attempt(outcome, time.monotonic() - began, detail)
 
     def has_valid_pair(self, now: dt.datetime) -> bool:

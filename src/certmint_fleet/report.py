@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from certmint_fleet.agents import DONE, KILLED, Attempt
+from certmint_fleet.agents import DONE, KILLED, WAITING, Attempt
 
 _SHOWN = 10
+_COLUMNS = (WAITING, "Refused", "Unreachable")
 
 
 @dataclass
@@ -37,11 +38,10 @@ class Tally:
             "agents": self.agents,
             "issued": self.issued,
             "renewed": self.renewed,
+            "waiting": self.failures[WAITING],
             "refused": self.failures["Refused"],
             "unreachable": self.failures["Unreachable"],
-            "other": self.failures.total()
-            - self.failures["Refused"]
-            - self.failures["Unreachable"],
+            "other": sum(n for each, n in self.failures.items() if each not in _COLUMNS),
             "killed": self.killed,
             "p50_ms": percentile(self.seconds, 50),
             "p99_ms": percentile(self.seconds, 99),

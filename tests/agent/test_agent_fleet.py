@@ -71,3 +71,33 @@ def _stop_a_run(fleet: Fleet, home: Path) -> None:
     assert "the same command goes on from here" in err
     said = json.loads(out)
     assert (said["interrupted"], said["without_valid_pair"]) == (True, [])
+
+
+@pytest.mark.slow
+def test_a_fleet_waits_for_an_operator(tmp_path: Path) -> None:
+    """Both agents keep their keys while they are told to wait, and get what was approved."""
+    server, home = tmp_path / "server", tmp_path / "devices"
+    server.mkdir()
+    with serving(server, ["R-1", "R-2"]) as fleet:
+        words = ("--shell", "1", "--renewals", "0")
+        certmint(server, "product", "accept", "router", "--approve", "always")
+        for _ in range(2):
+            code, said = run(fleet, home, *words)
+            assert (code, said["without_valid_pair"]) == (1, ["R-1", "R-2"])
+            agents = said["agents"]
+            assert isinstance(agents, dict)
+            assert [each["waiting"] for each in agents.values()] == [1, 1]
+        waiting = certmint(server, "device", "requests", "--json").splitlines()
+        assert len(waiting) == 2
+        for each in map(json.loads, waiting):
+            certmint(server, "device", "approve", each["request"])
+        code, said = run(fleet, home, *words)
+        assert (code, said["without_valid_pair"], said["certificates"]) == (0, [], 2)
+
+
+def certmint(folder: Path, *words: str) -> str:
+    """What a command of the server's operator says."""
+    program = str(Path(sys.executable).with_name("certmint"))
+    more = ["--config", str(folder / "certmint.toml"), "--manufacturer", "acme"]
+    done = subprocess.run([program, *words, *more], capture_output=True, text=True, check=True)
+    return done.stdout

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certmint_fleet.agents import DONE, KILLED, Attempt
+from certmint_fleet.agents import DONE, KILLED, WAITING, Attempt
 from certmint_fleet.cli import main
 from certmint_fleet.report import Summary, Tally, percentile
 
@@ -115,9 +115,11 @@ def test_a_killed_attempt_is_no_failure() -> None:
     for attempt, is_first in (
         (Attempt(KILLED, 0.1), True), (Attempt(DONE, 0.2), True), (Attempt(DONE, 0.3), False),
         (Attempt("Refused", 0.1, "no"), False), (Attempt("CheckFailed", 0.1, "no"), False),
+        (Attempt(WAITING, 0.1, "request-pending"), False),
     ):  # fmt: skip
         tally.count(attempt, is_first=is_first)
     row = tally.row()
-    assert [row[name] for name in ("issued", "renewed", "refused", "other", "killed")] == [1] * 5
+    kinds = ("issued", "renewed", "waiting", "refused", "other", "killed")
+    assert [row[name] for name in kinds] == [1] * 6
     assert Summary({"python": tally}, 1.0, [], {}, interrupted=False).is_good
     assert not Summary({"python": tally}, 1.0, ["R1"], {}, interrupted=False).is_good
