@@ -9,7 +9,7 @@ from certmint.model.acme import ACCOUNT, AUTHORIZATION, CHALLENGE, ORDER
 from certmint.model.desk import APPROVAL, JOB
 from certmint.model.entities import Role
 from certmint.model.mail import MAIL
-from certmint.model.states import AUTHORITY, BATCH, DEVICE, OWNERSHIP
+from certmint.model.states import AUTHORITY, BATCH, DEVICE, OWNERSHIP, REQUEST
 from certmint.policy.authorization import RULES as OPERATIONS
 from certmint.policy.rules import RULES
 
@@ -66,6 +66,7 @@ def pages() -> dict[Path, str]:
         for name, title, table in (
             ("device", "Device", DEVICE),
             ("ownership", "Ownership of a device", OWNERSHIP),
+            ("request", "Request of a device that waits for an operator", REQUEST),
             ("batch", "Batch", BATCH),
             ("authority", "Authority", AUTHORITY),
             ("approval", "Approval by a second operator", APPROVAL),

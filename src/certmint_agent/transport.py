@@ -175,7 +175,7 @@ def _json(answer: Answer) -> dict[str, object]:
         raise Unacceptable(
             f"the server answers {answer.status} with something that is no JSON object"
         )
-    if answer.status == 429 or answer.status >= 500:
+    if answer.status in (202, 429) or answer.status >= 500:
         raise Unreachable(f"the server says: later ({said})", retry_after=answer.retry_after)
     if 300 <= answer.status < 400:
         raise Refused(f"the server redirects ({answer.status}), which is not followed")

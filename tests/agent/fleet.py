@@ -1,19 +1,12 @@
-"""A fleet of real agents against one real server: until each has renewed, with the figures.
-
-The Python agents run in this process, in threads; each has its own folder, key and identity. The
-shell agents are processes, as on devices. The server is `certmint serve` over a house of the tests.
-"""
+"""A real server with a fleet's packages: `certmint serve` over a house of the tests."""
 
 import contextlib
-import datetime as dt
 import os
-import random
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +19,6 @@ from certmint.enrolment import batches, minting
 from certmint.enrolment.packages import PackageFormat
 from certmint.enrolment.products import product_named
 from certmint.model.manifest import parse_manifest
-from certmint_agent.config import Config
-from certmint_agent.errors import AgentError
-from certmint_agent.renewal import Agent, renew
-from certmint_agent.store import Store
-
-from .shell import make_shell
 
 THREADS = 8
 
@@ -43,29 +30,17 @@ class Fleet:
     folder: Path
     port: int
 
-    def settings(self, serial_number: str) -> dict[str, Path | str]:
-        """How a device's agent is configured."""
-        package = self.folder / "fleet" / serial_number
-        return {
-            "server": f"https://localhost:{self.port}",
-            "ca_file": self.folder / ROOT_FILE,
-            "identity_certificate": package / "identity.pem",
-            "identity_key": package / "key.pem",
-        }
+    @property
+    def packages(self) -> Path:
+        return self.folder / "fleet"
 
-
-@dataclass(frozen=True)
-class Figures:
-    """What a round of a fleet came to."""
-
-    what: str
-    agents: int
-    failures: tuple[str, ...]
-    seconds: float
-
-    def __str__(self) -> str:
-        rate = (self.agents - len(self.failures)) / self.seconds
-        return f"{self.what}: {self.agents} agents, {len(self.failures)} failed, {rate:.1f}/s"
+    @property
+    def words(self) -> list[str]:
+        """How certmint-fleet is told of it."""
+        return [
+            "--server", f"https://localhost:{self.port}", "--ca-file", str(self.folder / ROOT_FILE),
+            "--packages", str(self.packages),
+        ]  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -111,55 +86,3 @@ def _mint(house: House, out: Path, serial_numbers: list[str]) -> None:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def python_agents(fleet: Fleet, serial_numbers: list[str], home: Path) -> list[Figures]:
-    """First certificates for all, and then a renewal of each."""
-
-    def agent(serial_number: str) -> Agent:
-        folder = home / serial_number
-        settings = fleet.settings(serial_number)
-        config = Config(**settings, service_folder=folder)  # type: ignore[arg-type]  # one table
-        return Agent(config, Store(folder), _now, random.random, lambda _: None)
-
-    agents = [agent(each) for each in serial_numbers]
-    return [
-        _round("python, first", [lambda a=a: _once(a, force=False) for a in agents]),
-        _round("python, renewal", [lambda a=a: _once(a, force=True) for a in agents]),
-    ]
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC).replace(microsecond=0)
-
-
-def _once(agent: Agent, *, force: bool) -> str:
-    try:
-        assert renew(agent, force=force).renewed
-    except AgentError as problem:
-        return str(problem)
-    return ""
-
-
-def shell_agents(fleet: Fleet, serial_numbers: list[str], home: Path) -> list[Figures]:
-    """The same with processes, every other one under dash and with curl."""
-    shells = [
-        make_shell(
-            ("ash", "dash")[n % 2],
-            home / each,
-            curl=bool(n % 2),
-            **fleet.settings(each),
-        )
-        for n, each in enumerate(serial_numbers)
-    ]
-    return [
-        _round(f"shell, {what}", [lambda s=s: s.run("enrol")[2] for s in shells])
-        for what in ("first", "renewal")
-    ]
-
-
-def _round(what: str, work: list[Callable[[], str]]) -> Figures:
-    began = time.monotonic()
-    with ThreadPoolExecutor(THREADS) as pool:
-        failures = tuple(filter(None, pool.map(lambda each: each(), work)))
-    return Figures(what, len(work), failures, time.monotonic() - began)

@@ -66,10 +66,15 @@ def test_another_servers_certificate_is_not_believed(world, transport: Transport
 
 
 def test_busy_with_retry_after(world, transport: Transport) -> None:
-    """503 and 429 mean later; Retry-After is understood as seconds and as a date."""
+    """503, 429 and 202 mean later; Retry-After is understood as seconds and as a date."""
     later = world.now() + dt.timedelta(minutes=10)
     as_date = later.strftime("%a, %d %b %Y %H:%M:%S GMT")
-    for status, value, seconds in ((503, "120", 120), (429, as_date, 600), (503, "soon", None)):
+    for status, value, seconds in (
+        (503, "120", 120),
+        (429, as_date, 600),
+        (503, "soon", None),
+        (202, "60", 60),
+    ):
         problem = {"code": "busy", "detail": "come back later"}
         world.faults.append(answering(status, problem, [("Retry-After", value)]))
         with pytest.raises(Unreachable, match="come back later") as refusal:

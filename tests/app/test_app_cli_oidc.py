@@ -65,6 +65,7 @@ def test_the_example_s_provider_can_be_uncommented(tmp_path: Path) -> None:
         (provider() + 'client_secret = "x"', "there is no setting"),
         (provider() + provider(), "has a provider already"),
         (provider() + provider("other"), "is another manufacturer's"),
+        (provider(audience="certmint"), "would let ID tokens in"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:

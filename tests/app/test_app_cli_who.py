@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.attestation.makers import Maker
 
 from certmint.app import config, wiring
 from certmint.app.cli import root
 from certmint.app.cli.common import Failing
-from certmint.enrolment import devices
-from certmint.model.errors import Refused
+from certmint.enrolment import asking, devices, renewal
+from certmint.model.csr import parse_csr
+from certmint.model.errors import Pending, Refused
 from certmint.registry import reads
 
 Run = Callable[..., tuple[object, str]]
@@ -146,3 +147,94 @@ def test_a_clone_is_seen(certmint: Run, folder: Path, capsys: pytest.CaptureFixt
     assert "1 suspended as cloned, such as acme/R2" in certmint("doctor")[1]
     assert certmint("device", "resume", "R2")[0] == 0
     assert "no identity was seen in two places" in certmint("doctor")[1]
+
+
+def test_requests_of_devices(certmint: Run, folder: Path) -> None:
+    """An operator lists, rejects and approves what a device asked for; then it is done."""
+    code, said = certmint("product", "accept", "router", "--approve", "sometimes")
+    assert (code, said.count("\n")) == (2, 1)
+    shown = json.loads(certmint("product", "accept", "router", "--approve", "always", "--json")[1])
+    assert shown["approval"] == ["expired", "first", "re-imaged", "renewing"]
+    assert certmint("device", "requests") == (0, "no requests\n")
+    with pytest.raises(Pending):
+        by_identity(folder, "R2", KEY)
+    code, said = certmint("device", "requests", "--json")
+    (asked,) = map(json.loads, said.splitlines())
+    assert (asked["serial"], asked["wish"], asked["state"]) == ("R2", "certificate", "pending")
+    assert asked["shown"] == ["holds-certificate"]
+    assert "R2" in certmint("device", "requests")[1]
+    assert json.loads(certmint("device", "reject", asked["request"], "--json")[1])["state"] == (
+        "rejected"
+    )
+    with pytest.raises(Refused):
+        by_identity(folder, "R2", KEY)
+    assert certmint("device", "approve", asked["request"])[0] == 0
+    assert by_identity(folder, "R2", KEY)
+    code, said = certmint("device", "approve", asked["request"])
+    assert (code, said.count("\n")) == (5, 1)
+    assert "request is done: it cannot be approved" in said
+    assert certmint("device", "approve", "req_0")[0] == 4
+    assert certmint("product", "accept", "router", "--approve", "none")[0] == 0
+
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def by_identity(folder: Path, serial: str, key: ec.EllipticCurvePrivateKey) -> str:
+    """A device asks for a certificate, as the doors would for it; its serial number."""
+    here = wiring.open_installation(config.load(folder / "certmint.toml"))
+    try:
+        pem = (folder.parent / "packages" / serial / "identity.pem").read_bytes()
+        shown = x509.load_pem_x509_certificate(pem)
+        caller = asking.admit(
+            here.db, asking.Shown(shown.public_bytes(serialization.Encoding.DER)), b"", here.clock()
+        )
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        request = builder.sign(key, hashes.SHA256())
+        csr = parse_csr(request.public_bytes(serialization.Encoding.DER))
+        target = asking.target_of(here.db, caller)
+        found = renewal.renew(here.db, here.gate, target, csr, caller.asker, here.clock())
+        return found.certificate.serial
+    finally:
+        here.close()
+
+
+def test_a_profile_s_next_version(certmint: Run) -> None:
+    """What it accepts more, and plain delivery; what it says already makes no version."""
+    words = (
+        "profile",
+        "change",
+        "service",
+        "--accept",
+        "enrolment-secret with owner-login",
+        "--json",
+    )
+    changed = json.loads(certmint(*words)[1])
+    assert changed["version"] == 2
+    assert "enrolment-secret with owner-login" in changed["accepts"]
+    code, said = certmint(*words)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "changes nothing" in said
+    assert json.loads(certmint("profile", "change", "service", "--plain-delivery", "--json")[1])[
+        "plain_delivery"
+    ]
+    code, said = certmint("profile", "change", "service-public", "--plain-delivery")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "it has no keys made for devices" in said
+    code, said = certmint("profile", "change", "service", "--accept", "charm")
+    assert (code, said.count("\n")) == (2, 1)
+    assert certmint("profile", "change", "service", "--no-plain-delivery")[0] == 0
+
+
+def test_a_device_s_transport_key(certmint: Run, folder: Path) -> None:
+    """Into a file for its eyes only, never to the terminal, and with a line in the audit log."""
+    out = folder.parent / "r1.transport"
+    code, said = certmint("device", "transport-key", "R1", "--out", str(out))
+    assert code == 0
+    lines = dict(line.split("=") for line in out.read_text().splitlines())
+    assert bytes.fromhex(lines["secretkeyid"]) == b"R1"
+    assert len(bytes.fromhex(lines["secretkey"])) == 32
+    assert lines["secretkey"] not in said
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert "device.transport-key-read" in certmint("audit", "list", "--limit", "1000")[1]
+    assert certmint("device", "transport-key", "R1", "--out", str(out))[0] == 2

@@ -18,6 +18,7 @@ from certmint.app.servercert import document_signer, ensure
 from certmint.app.wiring import SECRETS, derived_key, utc_now
 from certmint.doors.est.app import ESTDoor, Services
 from certmint.enrolment.delivery import Delivery, transport_key
+from certmint.enrolment.oidc import OIDC
 from certmint.model.profile import Profile
 from certmint.registry import reads, writes
 
@@ -72,13 +73,16 @@ def path(operation: str, label: str) -> str:
     return "/".join(filter(None, (WELL_KNOWN, label, operation)))
 
 
-def open_est(house: House) -> ESTHouse:
+def open_est(house: House, oidc: OIDC | None = None, clock: Any = None) -> ESTHouse:
     """The door, with the installation's own TLS key as the signer of keys."""
     here = house.here
     ensure(here)
     secret = derived_key(here.config, "transport keys")
     delivery = Delivery(lambda: document_signer(here), secret, os.urandom)
-    services = Services(here.db, here.gate, here.clock, delivery, derived_key(here.config, SECRETS))
+    services = Services(
+        here.db, here.gate, clock or here.clock, delivery, derived_key(here.config, SECRETS),
+        oidc or OIDC(),
+    )  # fmt: skip
     return ESTHouse(house, ESTDoor(services).app)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import http.server
 import json
 import secrets
+import ssl
 import threading
 import urllib.parse
 from collections import Counter
@@ -180,8 +181,10 @@ class OpenIDProvider:
 
 
 @contextlib.contextmanager
-def provider(seconds: Callable[[], float]) -> Iterator[OpenIDProvider]:
-    """A provider that listens; its clock is the test's."""
+def provider(
+    seconds: Callable[[], float], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> Iterator[OpenIDProvider]:
+    """A provider that listens, over TLS if it is given some; its clock is the test's."""
     found = OpenIDProvider(seconds=seconds)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -204,7 +207,13 @@ def provider(seconds: Callable[[], float]) -> Iterator[OpenIDProvider]:
             """Quiet."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.issuer = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        # The handshake belongs to the thread of its connection, and may fail there.
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    found.issuer = f"{'https' if tls else 'http'}://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

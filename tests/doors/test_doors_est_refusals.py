@@ -17,6 +17,7 @@ from test_doors_rest import basic
 from certmint.app import config
 from certmint.doors.http import MAX_BODY, ForwardedCertificate
 from certmint.model.errors import Misconfigured
+from certmint.registry import reads
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def refusals(est: ESTHouse) -> list[tuple[str, int, str, Answer]]:
     torn = good[:-1] + bytes([good[-1] ^ 1])
     return [
         ("no credentials", 401, "login-required", est.post(enrol, good)),
-        ("a bearer token", 401, "login-required",
+        ("a bearer token that is none", 401, "token-syntax",
          est.post(enrol, good, headers={"authorization": "Bearer x"})),
         ("a wrong password", 401, "login-failed",
          est.post(enrol, good, headers=basic("acme/jo", "wrong password"))),
@@ -195,3 +196,19 @@ def test_a_proxy_is_named_by_its_address(proxy: str, tmp_path: Path) -> None:
         config.load(path)
 
     assert "trusted_proxies" in refusal.value.detail
+
+
+def test_a_refusal_before_the_gate_is_written_down(est: ESTHouse) -> None:
+    """Once for a code and a network, with the code; what is malformed, not at all."""
+    here, tenant, door = est.house.here, est.house.maker.id, open_est(est.house)
+
+    def refused() -> list[str]:
+        with here.db.read() as tx:
+            events = reads.audit_events(tx, tenant, limit=1000)
+        return [json.loads(e.detail)["code"] for e in events if e.action == "est.refused"]
+
+    before = refused()
+    for _ in range(3):
+        door.post("simpleenroll", csr(), LABEL, headers=basic("acme/jo", "wrong password"))
+        door.post("simpleenroll", b"%%%", LABEL, peer=est.house.identity("R1"))
+    assert refused() == [*before, "login-failed"]

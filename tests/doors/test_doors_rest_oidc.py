@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from asgi import Answer, call
 from backstage import BY, PASSWORD, House, Skewed, build, csr_pem
+from est_house import LABEL, ESTHouse, certificates, csr, open_est
 from openid_provider import OpenIDProvider, provider
 from test_doors_rest import basic, bearer
 
@@ -31,6 +32,7 @@ class Home:
     idp: OpenIDProvider
     rest: Any
     clock: Skewed
+    est: ESTHouse
 
     def post(self, path: str, body: dict[str, Any] | None = None, **more: Any) -> Answer:
         return call(self.rest, "POST", path, body=body or {}, **more)
@@ -49,7 +51,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             clock=clock,
             oidc=OIDC((RemoteProvider(idp.settings()),), REDIRECT),
         )
-        yield Home(house, idp, rest_app(services, "0"), clock)
+        est = open_est(house, services.oidc, clock)
+        yield Home(house, idp, rest_app(services, "0"), clock, est)
     house.here.close()
 
 
@@ -60,6 +63,38 @@ def test_the_maker_s_app_certifies_a_device_of_its_user(home: Home) -> None:
     assert certified.status == 201
     foreign = home.post("/api/v1/owner/devices/R1/certificates", {"csr": csr_pem()}, headers=token)
     assert (foreign.status, foreign.code) == (403, "evidence-not-owner")
+
+
+def session(home: Home) -> str:
+    """The token of a session that jo has opened with a browser."""
+    begun = call(home.rest, "GET", "/api/v1/owner/login/acme")
+    query = home.idp.browse(begun.headers["location"], "jo-at-home")
+    sent = {"cookie": begun.headers["set-cookie"].partition(";")[0]}
+    opened = call(home.rest, "GET", f"/api/v1/owner/callback?{query}", headers=sent)
+    return str(opened.json["token"])
+
+
+def test_est_takes_the_same_token(home: Home) -> None:
+    """For that owner's device, named by the label; for another one, and expired, it does not."""
+    token = bearer(home.idp.token())
+    (leaf,) = certificates(home.est.post("simpleenroll", csr(), f"{LABEL}~R2", headers=token))
+    assert leaf.subject.rfc4514_string() == ""
+    foreign = home.est.post("simpleenroll", csr(), f"{LABEL}~R1", headers=token)
+    assert (foreign.status, foreign.headers["certmint-code"]) == (403, "evidence-not-owner")
+    late = bearer(home.idp.token(exp=int(home.idp.seconds()) - 100))
+    expired = home.est.post("simpleenroll", csr(), f"{LABEL}~R2", headers=late)
+    assert (expired.status, expired.headers["certmint-code"]) == (401, "token-expired")
+
+
+def test_est_takes_a_session_and_a_device_s_identity_beside_it(home: Home) -> None:
+    """Both are weighed; a session that was closed opens nothing more."""
+    token = session(home)
+    both = {"headers": bearer(token), "peer": home.house.identity("R2")}
+    assert len(certificates(home.est.post("simpleenroll", csr(), **both))) == 1
+    closed = call(home.rest, "DELETE", "/api/v1/owner/session", headers=bearer(token))
+    assert closed.status == 204
+    refused = home.est.post("simpleenroll", csr(), **both)
+    assert (refused.status, refused.headers["certmint-code"]) == (401, "session-over")
 
 
 @pytest.mark.parametrize(

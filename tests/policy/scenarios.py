@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certmint.model import evidence as ev
-from certmint.model.acceptance import parse_acceptance
+from certmint.model.acceptance import Situation, parse_acceptance
 from certmint.model.constraints import NameConstraints, technically_constrained
 from certmint.model.csr import CSR, parse_csr
 from certmint.model.entities import (
@@ -463,12 +463,14 @@ CHANGES: dict[str, Callable[[Any], Callable[[Case], Case]]] = {
     "batch.state": lambda v: _thing("batch", state=BatchState(v)),
     "batch.manifest": lambda v: _thing("batch", manifest_hash=v),
     "product.accepts": lambda v: _thing("product", accepts=parse_acceptance(v)),
+    "product.approval": lambda v: _thing("product", approval=frozenset(map(Situation, v))),
     "product.grace_days": lambda v: _thing("product", grace=v * DAY),
     "source": lambda v: _request(source=v),
     "seen": lambda v: _facts(sighting=Sighting("dev", v[0], v[1], NOW - v[2] * MINUTE)),
     "newest": lambda v: _facts(newest=dataclasses.replace(OLD_SERVICE, key_fingerprint=v)),
     "newest.not_before": lambda v: _thing("newest", not_before=v),
     "newest.not_after": lambda v: _thing("newest", not_after=v),
+    "newest.issued_at": lambda v: _thing("newest", issued_at=v),
     "newest.key": lambda v: _thing("newest", key_fingerprint=v),
     "newest.revoked": lambda v: _thing(
         "newest", revocation=Revocation(v, RevocationReason.UNSPECIFIED)
@@ -504,6 +506,10 @@ _PIECES: dict[str, ev.Evidence] = {
     "attestation-of-sn1-alone": ev.Attestation("tpm", KEY.fingerprint, "", "00" * 32, NOW, (SN1,)),
     "attestation-of-other-key": ev.Attestation("tpm", "ab" * 32, "R1", "00" * 32, NOW),
     "attestation-of-other-device": ev.Attestation("tpm", KEY.fingerprint, "R2", "00" * 32, NOW),
+    "approval": ev.ApprovedRequest("req", "dev", KEY.fingerprint, "op", NOW),
+    "approval-of-made-key": ev.ApprovedRequest("req", "dev", "", "op", NOW),
+    "approval-of-other-key": ev.ApprovedRequest("req", "dev", "ab" * 32, "op", NOW),
+    "approval-of-other-device": ev.ApprovedRequest("req", "d2", KEY.fingerprint, "op", NOW),
     "grant": ev.OperatorGrant("op", NOW),
     "control-of-www": ev.ControlsNames((parse_name("www.example.com"),), NOW),
     "control-of-mail": ev.ControlsNames((parse_name("mail.example.com"),), NOW),

@@ -29,7 +29,7 @@ from certmint.model.desk import (
     JobKind,
     OperatorApproval,
 )
-from certmint.model.entities import Manufacturer, RevocationReason, Sighting
+from certmint.model.entities import DeviceRequest, Manufacturer, RevocationReason, Sighting, Wish
 from certmint.model.errors import CertmintError
 from certmint.model.mail import DomainMail, MailEvent, MailState
 from certmint.model.operations import Operation
@@ -39,6 +39,8 @@ from certmint.model.states import (
     BatchState,
     DeviceEvent,
     DeviceState,
+    RequestEvent,
+    RequestState,
 )
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
@@ -103,6 +105,7 @@ def known_by_more(tx: Transaction, maker: Any, device: Any, owner: Any) -> None:
     writes.set_pairing(tx, maker.id, device.id, Pairing(owner.id, "mac", LATER), **WHO)
     writes.link_identity(tx, maker.id, owner.id, "https://login", "jo", **WHO)
     writes.begin_device_login(tx, maker.id, waiting(device.id))
+    writes.add_device_request(tx, asked(maker.id, device.id), by="x")
     writes.begin_owner_login(tx, maker.id, "state", at=NOW, until=LATER)
     writes.open_session(tx, maker.id, owner.id, "token", at=NOW, until=LATER)
 
@@ -138,6 +141,13 @@ def letter(validation: Any) -> DomainMail:
     return DomainMail(
         "mail-1", validation.tenant_id, validation.id, "admin@example.com", "example.com", "hash",
         b"sealed", MailState.QUEUED, NOW, LATER, NOW,
+    )  # fmt: skip
+
+
+def asked(tenant_id: str, device_id: str) -> DeviceRequest:
+    return DeviceRequest(
+        "req", tenant_id, device_id, Wish.CERTIFICATE, "key", b"csr", "x", (), "", "",
+        RequestState.PENDING, NOW, LATER,
     )  # fmt: skip
 
 
@@ -250,6 +260,14 @@ READS: dict[str, Read] = {
     "owner_of_identity": lambda tx, t, _: reads.owner_of_identity(tx, t, "https://login", "jo"),
     "owner_identities": lambda tx, t, _: reads.owner_identities(tx, t, ("a", "a"), 10),
     "device_login": lambda tx, t, x: reads.device_login(tx, t, x.device.id),
+    "device_request": lambda tx, t, _: reads.device_request(tx, t, "req"),
+    "device_request_for": lambda tx, t, x: reads.device_request_for(
+        tx, t, x.device.id, Wish.CERTIFICATE, "key"
+    ),
+    "device_requests": lambda tx, t, x: reads.device_requests(
+        tx, t, NOW, state=RequestState.PENDING, device_id=x.device.id
+    ),
+    "count_device_requests": lambda tx, t, x: reads.count_device_requests(tx, t, NOW, x.device.id),
     "audit_events": lambda tx, t, _: own_events(reads.audit_events(tx, t)),
 }
 
@@ -384,6 +402,9 @@ WRITES: dict[str, Write] = {
         tx, t, x.owner.id, "mine", at=LATER, until=LATER, keep=1
     ),
     "close_session": lambda tx, t, x: writes.close_session(tx, t, x.owner.id, "token", at=NOW),
+    "move_device_request": lambda tx, t, x: writes.move_device_request(
+        tx, t, asked(t, x.device.id), RequestEvent.APPROVED, **WHO, until=LATER
+    ),
     "add_profile": lambda tx, t, _: writes.add_profile(tx, t, SERVICE, **WHO),
 }
 

@@ -283,6 +283,8 @@ def _check_providers(providers: tuple[ProviderSection, ...]) -> None:
             (each.issuer, each.audience) == (other.issuer, other.audience) for other in others
         ):
             wrong = f"the audience {each.audience!r} of this issuer is another manufacturer's"
+        elif each.audience and each.audience == each.client_id:
+            wrong = "an audience that is the client_id would let ID tokens in: name the service"
         if wrong:
             raise Misconfigured("config-syntax", f"oidc.providers.{place}: {wrong}")
 

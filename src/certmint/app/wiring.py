@@ -45,6 +45,7 @@ from certmint.validation.oidc import RemoteProvider
 from certmint.validation.reach import PrivateNetwork, Reach
 
 Clock = Callable[[], dt.datetime]
+TRANSPORT = "transport keys"  # the purpose of the secret behind the keys that devices share
 SECRETS = "label secrets"  # the purpose of the key under which labels and nonces are known
 
 
@@ -301,7 +302,7 @@ def acme_door(here: Installation) -> ACMEDoor:
 
 def est_door(here: Installation, signer: Callable[[], Signer]) -> ESTDoor:
     """The EST door of an installation; `signer` signs the keys that it delivers."""
-    secret = derived_key(here.config, "transport keys")
+    secret = derived_key(here.config, TRANSPORT)
     return ESTDoor(
         ESTServices(
             db=here.db,
@@ -309,5 +310,6 @@ def est_door(here: Installation, signer: Callable[[], Signer]) -> ESTDoor:
             clock=here.clock,
             delivery=Delivery(signer, secret, here.random_bytes),
             secret_key=derived_key(here.config, SECRETS),
+            oidc=openid(here.config),
         )
     )

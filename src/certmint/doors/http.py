@@ -23,6 +23,7 @@ from certmint.model.errors import (
     Forbidden,
     Misconfigured,
     NotFound,
+    Pending,
     Refused,
     TooOften,
     Unauthenticated,
@@ -41,6 +42,7 @@ RETRY_AFTER_S = 30
 
 # The one table from refusals to HTTP. A test proves that every kind of error is in it.
 STATUS: Mapping[type[CertmintError], tuple[int, str]] = {
+    Pending: (202, "An operator has to approve the request"),
     BadInput: (400, "The request is malformed"),
     Unauthenticated: (401, "The credentials are missing or wrong"),
     Refused: (403, "Policy refuses the request"),
@@ -53,11 +55,15 @@ STATUS: Mapping[type[CertmintError], tuple[int, str]] = {
     Unavailable: (503, "The server cannot do this right now"),
 }
 
+_OPERATORS_ONLY = ("token-required", "token-invalid")
+
 log = logging.getLogger("certmint.http")
 
 
 def problem(error: CertmintError) -> Response:
     """An error as `application/problem+json`, with its stable code."""
+    if isinstance(error, Pending):
+        return waiting(error)
     status, title = STATUS[type(error)]
     detail = error.detail
     headers = {}
@@ -69,9 +75,33 @@ def problem(error: CertmintError) -> Response:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, TooOften):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = 'Basic realm="certmint", charset="UTF-8"'
-    return problem_response(status, title, error.code, detail, headers)
+    response = problem_response(status, title, error.code, detail, headers)
+    challenge(response, error)
+    return response
+
+
+def challenge(response: Response, error: CertmintError) -> None:
+    """Say what would be accepted instead, each scheme in a field of its own (RFC 9110 11.6.1).
+
+    An operator has a bearer token and nothing else. A bearer token that was not good is said to be
+    so, and one that did not come is not (RFC 6750 3.1).
+    """
+    if not isinstance(error, Unauthenticated):
+        return
+    bearer = 'Bearer realm="certmint"'
+    if error.code != "token-required" and error.code.startswith(("token-", "session-")):
+        bearer += ', error="invalid_token"'
+    # Basic first, for clients that read one challenge only.
+    if error.code not in _OPERATORS_ONLY:
+        response.headers.append("WWW-Authenticate", 'Basic realm="certmint", charset="UTF-8"')
+    response.headers.append("WWW-Authenticate", bearer)
+
+
+def waiting(error: Pending, headers: Mapping[str, str] | None = None) -> Response:
+    """202: what was asked is kept, and the same request gets its answer later. No problem yet."""
+    body = {"code": error.code, "detail": error.detail, "retry_after": error.retry_after}
+    told = {"Retry-After": str(error.retry_after), **(headers or {})}
+    return Response(json.dumps(body), STATUS[Pending][0], told, media_type="application/json")
 
 
 def problem_response(
@@ -117,6 +147,12 @@ def source_of(scope: Scope) -> str:
         return str(ipaddress.ip_address(said))
     except ValueError:
         return ""
+
+
+def bearer_of(authorization: str) -> str:
+    """The token of `Authorization: Bearer` (RFC 6750 2.1); "" without one."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def basic_login(authorization: str) -> tuple[str, str, str, str]:

@@ -8,14 +8,15 @@ policy. One that is wrong refuses the request, even if the others would have bee
 import datetime as dt
 from dataclasses import dataclass, field
 
-from certmint.enrolment import attesting, devices, logins, secrets
+from certmint.enrolment import attesting, devices, logins, oidc, secrets, sessions
 from certmint.enrolment.attesting import Statement
 from certmint.enrolment.devices import DeviceView
-from certmint.enrolment.renewal import Asker
+from certmint.enrolment.oidc import OIDC
 from certmint.model.entities import Certificate, Owner
 from certmint.model.errors import BadInput, Refused, Unauthenticated
 from certmint.model.evidence import Evidence, HoldsCertificate, OwnerLogin
-from certmint.model.request import Requester, RequesterKind
+from certmint.model.request import Asker, Requester, RequesterKind
+from certmint.model.serial import RandomBytes
 from certmint.registry.engine import Database
 
 
@@ -90,7 +91,8 @@ def admit(db: Database, shown: Shown, secret_key: bytes, now: dt.datetime) -> Ca
         raise Unauthenticated(
             "login-required",
             "show the device's client certificate, or log in by HTTP Basic: as 'manufacturer/user' "
-            "with the owner's password, or as 'manufacturer~serial' with the label's secret",
+            "with the owner's password, or as 'manufacturer~serial' with the label's secret; or by "
+            "an owner's bearer token",
         )
     evidence: list[Evidence] = []
     tenants, about = set(), set()
@@ -122,6 +124,18 @@ def admit(db: Database, shown: Shown, secret_key: bytes, now: dt.datetime) -> Ca
     return Caller(
         tenants.pop(), certificate, owner, tuple(evidence), frozenset(about), shown.source
     )
+
+
+def owner_by_token(
+    db: Database, service: OIDC, token: str, now: dt.datetime, random_bytes: RandomBytes
+) -> Owner:
+    """The owner of a bearer token: a session's, or one that the maker's provider issued.
+
+    Raises what `sessions.owner_of_session` and `oidc.owner_by_bearer` raise.
+    """
+    if token.startswith(sessions.SESSION_PREFIX):
+        return sessions.owner_of_session(db, token, now)
+    return oidc.owner_by_bearer(db, service, token, now, random_bytes)
 
 
 def target_of(db: Database, caller: Caller, serial_number: str | None = None) -> DeviceView:

@@ -16,20 +16,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from certmint.enrolment import renewal
+from certmint.enrolment import device_requests, renewal
+from certmint.enrolment.device_requests import Wanted
 from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.est import Asked, Channel, profile_of
 from certmint.enrolment.issue import Gate
 from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.model import der
 from certmint.model.cms import KEY_PACKAGE, SIGNED_DATA, Signer, envelop, envelop_under, signed
-from certmint.model.entities import Certificate, Device
+from certmint.model.entities import Certificate, Device, Wish
 from certmint.model.errors import Refused
 from certmint.model.keys import KeyKind, KeyOrigin, public_key, public_key_of
 from certmint.model.profile import Profile, Purpose
-from certmint.model.request import HeldKey
+from certmint.model.request import Asker, HeldKey
 from certmint.model.serial import RandomBytes
-from certmint.registry import reads
+from certmint.registry import audit, reads
 from certmint.registry.engine import Database
 
 
@@ -60,7 +61,7 @@ def deliver_key(
     target: DeviceView,
     asked: Asked,
     channel: Channel,
-    asker: renewal.Asker,
+    asker: Asker,
     delivery: Delivery,
     now: dt.datetime,
 ) -> Delivered:
@@ -69,7 +70,8 @@ def deliver_key(
     The key is sealed before it is certified, so that nothing is issued for a key that cannot be
     delivered; it exists nowhere else, and asking again makes another. Raises Refused
     `csr-asks-more`, `key-delivery-plain`, `key-delivery-cipher` or `decrypt-key-unknown`, and
-    what the gate refuses (`key-origin` for a public profile: BR 6.1.1.3).
+    what `renewal.renew` raises (`key-origin` for a public profile: BR 6.1.1.3). A request that
+    waits for an operator is known by the CSR's key, which is all that the device repeats.
     """
     own = [str(name) for name in target.product.names_of(target.device.label)]
     for name in asked.names:
@@ -77,6 +79,8 @@ def deliver_key(
             raise Refused(
                 "csr-asks-more", f"the CSR asks for {name}, which this certificate will not carry"
             )
+    wanted = Wanted(Wish.KEY, asked.key_fingerprint)
+    device_requests.standing(db, target, wanted, now)  # before the work of making a key
     with db.read() as tx:
         profile = profile_of(tx, target.product)
     kind = asked.kind if asked.kind in profile.key_kinds else preferred_kind(profile)
@@ -87,7 +91,7 @@ def deliver_key(
     if KeyOrigin.KEY_MANAGEMENT in profile.key_origins:
         sealed = _sealed(db, target, asked, channel, profile, delivery, pkcs8)
     held = HeldKey(public_key_of(private), KeyOrigin.KEY_MANAGEMENT)
-    enrolled = renewal.renew(db, gate, target, held, asker, now)
+    enrolled = renewal.renew(db, gate, target, held, asker, now, wanted)
     return Delivered(enrolled, sealed or pkcs8, sealed is not None)
 
 
@@ -103,6 +107,18 @@ def transport_key(secret: bytes, device: Device) -> tuple[bytes, bytes]:
     """
     info = b"certmint transport key " + device.id.encode()
     return device.serial_number.encode(), HKDF(hashes.SHA256(), 32, None, info).derive(secret)
+
+
+def hand_out(
+    db: Database, secret: bytes, device: Device, *, by: str, now: dt.datetime
+) -> tuple[bytes, bytes]:
+    """The transport key of a device, for whoever puts it there; that it was read is written down.
+
+    It is durable that somebody has it, before somebody has it.
+    """
+    event = audit.Event(now, device.tenant_id, by, "device.transport-key-read", device.id)
+    db.write(lambda tx: audit.append(tx, event))
+    return transport_key(secret, device)
 
 
 def _sealed(

@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -11,7 +12,7 @@ from certmint.enrolment.manufacturers import new_id
 from certmint.model.entities import Certificate, Device, Manufacturer, Owner, Product
 from certmint.model.errors import BadInput, Conflict, NotFound, Refused, Unauthenticated
 from certmint.model.profile import Purpose
-from certmint.model.serial import RandomBytes, serial_of
+from certmint.model.serial import RandomBytes, Serial, serial_of
 from certmint.model.states import DeviceEvent, DeviceState
 from certmint.registry import audit, reads, writes
 from certmint.registry.engine import Database, Transaction
@@ -28,21 +29,31 @@ def identify(db: Database, der: bytes) -> Certificate:
     The TLS layer has proved possession of the key. Raises Unauthenticated `certificate-unknown`.
     """
     stranger = Unauthenticated("certificate-unknown", "the client certificate was not issued here")
+    said = _said_by(der)
+    if said is None:
+        raise stranger
+    key_id, serial = said
+    with db.read() as tx:
+        issuer = reads.authority_by_key_id(tx, key_id)
+        if issuer is None:
+            raise stranger
+        found = reads.presented_certificate(tx, issuer.id, serial)
+    if found is None or found.der != der:
+        raise stranger
+    return found
+
+
+@lru_cache(maxsize=1024)  # a connection that is kept shows the same certificate each time
+def _said_by(der: bytes) -> tuple[str, Serial] | None:
+    """The issuer's key identifier and the serial that a certificate names; None for nonsense."""
     try:
         shown = x509.load_der_x509_certificate(der)
         key_id = shown.extensions.get_extension_for_class(
             x509.AuthorityKeyIdentifier
         ).value.key_identifier
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        raise stranger from None
-    with db.read() as tx:
-        issuer = reads.authority_by_key_id(tx, (key_id or b"").hex())
-        if issuer is None:
-            raise stranger
-        found = reads.presented_certificate(tx, issuer.id, serial_of(shown.serial_number))
-    if found is None or found.der != der:
-        raise stranger
-    return found
+        return None
+    return (key_id or b"").hex(), serial_of(shown.serial_number)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from certmint.model.errors import (
 )
 from certmint.model.keys import KeyKind
 from certmint.model.profile import Profile
+from certmint.model.request import Asker
 from certmint.model.states import AuthorityState
 from certmint.registry import reads
 from certmint.registry.engine import Database, Transaction
@@ -65,6 +66,7 @@ class Asked:
     `names` are the SAN's in their order, `kind` is the kind of its key if certmint certifies it.
     The key ids name a key that a generated key shall be encrypted to; `reads_aes256` is false
     when the CSR lists what the device can decrypt and AES-256-CBC is not among it.
+    `key_fingerprint` is SHA-256 of its SubjectPublicKeyInfo in hex, whatever kind that is.
     """
 
     subject: x509.Name
@@ -76,6 +78,7 @@ class Asked:
     decrypt_key_id: bytes | None = None
     asymmetric_key_id: bytes | None = None
     reads_aes256: bool = True
+    key_fingerprint: str = ""
 
 
 def device_of(db: Database, caller: Caller, label: Label | None, asked: Asked) -> DeviceView:
@@ -109,7 +112,7 @@ def device_of(db: Database, caller: Caller, label: Label | None, asked: Asked) -
 
 
 def enrol(
-    db: Database, gate: Gate, target: DeviceView, csr: CSR, asker: renewal.Asker, now: dt.datetime
+    db: Database, gate: Gate, target: DeviceView, csr: CSR, asker: Asker, now: dt.datetime
 ) -> renewal.Enrolled:
     """Certify the device's key for the device's names (RFC 7030 4.2.1).
 
@@ -128,7 +131,7 @@ def reenrol(
     target: DeviceView,
     csr: CSR,
     asked: Asked,
-    asker: renewal.Asker,
+    asker: Asker,
     now: dt.datetime,
 ) -> renewal.Enrolled:
     """Renew (the same key) or rekey (a new one) the device's service certificate (4.2.2).
@@ -157,14 +160,21 @@ def reenrol(
     return renewal.renew(db, gate, target, csr, asker, now)
 
 
-def check_channel(asked: Asked, channel: Channel) -> None:
-    """Proof of possession, linked to this connection (RFC 7030 3.5), if the CSR claims it.
+def check_channel(product: Product, asked: Asked, channel: Channel) -> None:
+    """Proof of possession, linked to this connection (RFC 7030 3.5).
 
-    Raises Refused `channel-binding`. A challengePassword that nobody can check is refused too:
+    Looked at where the CSR claims it; the product may demand that it does. Raises Refused
+    `channel-binding`. A challengePassword that nobody can check is refused too:
     to accept it would be to say that it was checked.
     """
     if asked.challenge_password is None:
-        return
+        if not product.channel_linking:
+            return
+        raise Refused(
+            "channel-binding",
+            f"product {product.name!r} wants the CSR linked to its connection: put the tls-unique "
+            "of a TLS 1.2 connection into the challengePassword (RFC 7030 3.5)",
+        )
     if channel.unique is None:
         how = "by a proxy" if channel.is_forwarded else f"over {channel.version}"
         raise Refused(
@@ -208,8 +218,8 @@ def anchors(db: Database, label: Label | None, shown_der: bytes | None) -> list[
 
 def expectations(
     db: Database, label: Label | None, shown_der: bytes | None
-) -> tuple[Profile, tuple[str, ...]] | None:
-    """What a CSR should look like: the profile, and the device's names if it is known.
+) -> tuple[Profile, Product, tuple[str, ...]] | None:
+    """What a CSR should look like: profile, product, and the device's names if it is known.
 
     None when nothing says which product is meant. Raises NotFound `label-unknown`.
     """
@@ -219,7 +229,7 @@ def expectations(
     with db.read() as tx:
         profile = profile_of(tx, product)
     names = target.product.names_of(target.device.label) if target else ()
-    return profile, tuple(map(str, names))
+    return profile, product, tuple(map(str, names))
 
 
 def profile_of(tx: Transaction, product: Product) -> Profile:

@@ -61,7 +61,7 @@ def subject_of(kind: str, whose: str, source: str) -> str:
 
     An IPv6 network of 64 bits is one source, since whoever has one address there has them all.
     """
-    text = "\0".join((kind, whose, _network(source)))
+    text = "\0".join((kind, whose, network(source)))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -124,7 +124,8 @@ class _Turn:
         _HASHING.release()
 
 
-def _network(source: str) -> str:
+def network(source: str) -> str:
+    """What counts as one source: an IPv4 address, or an IPv6 network of 64 bits."""
     try:
         address = ipaddress.ip_address(source)
     except ValueError:

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from certmint.enrolment.authorities import authority_named, profile_named
 from certmint.enrolment.manufacturers import new_id
-from certmint.model.acceptance import DEFAULT, STRICT, Acceptance, parse_acceptance
+from certmint.model.acceptance import (
+    DEFAULT,
+    STRICT,
+    Acceptance,
+    parse_acceptance,
+    parse_situations,
+)
 from certmint.model.entities import Manufacturer, Product
 from certmint.model.errors import BadInput, NotFound
 from certmint.model.names import parse_name
@@ -31,10 +37,13 @@ def add_product(
     random_bytes: RandomBytes,
     accepts: tuple[str, ...] = (),
     grace: dt.timedelta | None = None,
+    approval: tuple[str, ...] = (),
+    channel_linking: bool = False,
 ) -> Product:
     """A new device model. `identity` and `service` are (profile, authority) by name.
 
-    `accepts` are lines as `policy_of` reads them; `grace` bounds the profile's. Raises BadInput
+    `accepts` are lines as `policy_of` reads them; `grace` bounds the profile's; `approval` are the
+    situations where an operator decides, as `parse_situations` reads them. Raises BadInput
     `acceptance-syntax` or `product-syntax`, NotFound for the things it names, Conflict
     `product-exists`.
     """
@@ -56,6 +65,8 @@ def add_product(
         renew_at=renew_at,
         accepts=policy_of(accepts),
         grace=grace,
+        approval=parse_situations(approval),
+        channel_linking=channel_linking,
     )
     db.write(lambda tx: writes.add_product(tx, made, by=by, at=now))
     return made
@@ -69,8 +80,10 @@ def set_policy(
     grace: dt.timedelta | None,
     by: str,
     now: dt.datetime,
+    approval: Sequence[str] = (),
+    channel_linking: bool | None = None,
 ) -> Product:
-    """Change what a product asks for; a situation that is not named, and a grace of None, stay.
+    """Change what a product asks for; what is not named, empty or None stays as it is.
 
     It holds from the commit on, for every request that is weighed after it. Raises BadInput
     `acceptance-syntax` or `product-syntax`.
@@ -79,6 +92,8 @@ def set_policy(
         product,
         accepts=policy_of(accepts, product.accepts),
         grace=product.grace if grace is None else grace,
+        approval=parse_situations(approval) if approval else product.approval,
+        channel_linking=product.channel_linking if channel_linking is None else channel_linking,
     )
     db.write(lambda tx: writes.set_product_policy(tx, changed, by=by, at=now))
     return changed

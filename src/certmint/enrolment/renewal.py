@@ -2,22 +2,23 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certmint.enrolment import chains, devices
+from certmint.enrolment import chains, device_requests, devices
+from certmint.enrolment.device_requests import Wanted
 from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.issue import Along, Gate
 from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.model.cms import envelop
 from certmint.model.csr import CSR
-from certmint.model.entities import Certificate, Sighting
+from certmint.model.entities import Certificate, DeviceRequest, Sighting, Wish
 from certmint.model.errors import Conflict, NotFound, Refused, WrongState
-from certmint.model.evidence import Evidence, EvidenceKind, HoldsCertificate
+from certmint.model.evidence import EvidenceKind, HoldsCertificate
 from certmint.model.keys import KeyKind, KeyOrigin, public_key_of
 from certmint.model.profile import Purpose
-from certmint.model.request import CertificateRequest, HeldKey, Requester
+from certmint.model.request import Asker, CertificateRequest, HeldKey
 from certmint.model.serial import RandomBytes
 from certmint.model.states import DeviceEvent, DeviceState
 from certmint.policy.renewal import Window, window
@@ -40,24 +41,36 @@ class Enrolled:
     encrypted_key: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True)
-class Asker:
-    """Who asks for a device's certificate, from where, and with what evidence."""
-
-    requester: Requester
-    evidence: tuple[Evidence, ...]
-    source: str = ""  # the network address, where a door knows it
-
-
 def renew(
-    db: Database, gate: Gate, target: DeviceView, key: CSR | HeldKey, asker: Asker, now: dt.datetime
+    db: Database,
+    gate: Gate,
+    target: DeviceView,
+    key: CSR | HeldKey,
+    asker: Asker,
+    now: dt.datetime,
+    wanted: Wanted | None = None,
 ) -> Enrolled:
     """Certify the device's new key (story step 5, 2.1).
+
+    Where the product wants an operator's approval, `wanted` is what waits for it: the CSR, unless
+    a door knows the request by something else. Raises what the gate refuses, Pending
+    `request-pending`, Refused `request-rejected`, TooOften `requests-full`.
 
     Asking again with the same key within `ANSWER_AGAIN` is answered with that very certificate,
     so a lost answer costs nothing; the evidence is weighed all the same.
     """
-    return _enrol(db, gate, target, key, asker, now)
+    if wanted is None:
+        wanted = Wanted.certificate(key) if isinstance(key, CSR) else Wanted(Wish.KEY)
+    approved = device_requests.standing(db, target, wanted, now)
+    if approved is not None:
+        evidence = (*asker.evidence, device_requests.approval(approved, now))
+        asker = replace(asker, evidence=evidence)
+    try:
+        return _enrol(db, gate, target, key, asker, now, approved)
+    except Refused as refusal:
+        if refusal.code != "approval-required":
+            raise
+        raise device_requests.wait(db, target, wanted, asker, refusal, now) from None
 
 
 def deliver_key(
@@ -80,9 +93,10 @@ def deliver_key(
         )
     if identity is None or identity.revocation is not None:
         raise NotFound("identity-unknown", "the device has no identity to encrypt a key to")
+    device_requests.standing(db, target, Wanted(Wish.KEY), now)  # before the work of making a key
     private = make_key(kind)
     key = HeldKey(public_key_of(private), KeyOrigin.KEY_MANAGEMENT)
-    enrolled = _enrol(db, gate, target, key, asker, now)
+    enrolled = renew(db, gate, target, key, asker, now)
     envelope = envelop(
         pkcs8_of(private),
         identity.der,
@@ -106,17 +120,18 @@ def _enrol(
     key: CSR | HeldKey,
     asker: Asker,
     now: dt.datetime,
+    approved: DeviceRequest | None,
 ) -> Enrolled:
     replaces = _replaceable(target.service)
     try:
-        return _enrol_once(db, gate, target, key, asker, now, replaces)
+        return _enrol_once(db, gate, target, key, asker, now, approved, replaces)
     except Conflict as race:
         shown = {each.serial for each in asker.evidence if isinstance(each, HoldsCertificate)}
         if race.code != "already-replaced" or replaces in shown:
             raise
     # Another request of this device was quicker and replaces that certificate; nothing is wrong
     # with this one, whose evidence is another.
-    return _enrol_once(db, gate, target, key, asker, now, None)
+    return _enrol_once(db, gate, target, key, asker, now, approved, None)
 
 
 def _enrol_once(
@@ -126,6 +141,7 @@ def _enrol_once(
     key: CSR | HeldKey,
     asker: Asker,
     now: dt.datetime,
+    approved: DeviceRequest | None,
     replaces: str | None,
 ) -> Enrolled:
     device, product = target.device, target.product
@@ -151,7 +167,7 @@ def _enrol_once(
         if certificate is not None:
             gate.check(request, now)
         else:
-            certificate = gate.issue_one(request, now, _seen(target, asker))
+            certificate = gate.issue_one(request, now, _seen(target, asker, approved))
     except Refused as refusal:
         if refusal.code == "device-cloned":
             devices.quarantine(db, device, refusal, asker.source, now)
@@ -181,9 +197,10 @@ def _answered_before(
     return None
 
 
-def _seen(target: DeviceView, asker: Asker) -> Along:
+def _seen(target: DeviceView, asker: Asker, approved: DeviceRequest | None) -> Along:
     came_by_itself = bool(asker.source) and all(
-        piece.kind is EvidenceKind.HOLDS_CERTIFICATE for piece in asker.evidence
+        piece.kind in (EvidenceKind.HOLDS_CERTIFICATE, EvidenceKind.APPROVED_REQUEST)
+        for piece in asker.evidence
     )
 
     def along(tx: Transaction, issued: Sequence[Certificate]) -> None:
@@ -194,12 +211,15 @@ def _seen(target: DeviceView, asker: Asker) -> Along:
                 f"device {target.device.serial_number} went out of service while its certificate "
                 "was being signed: nothing was released",
             )
-        # Not `move_device`: of two requests at once the slower finds the device ACTIVE, and that
-        # is no reason to withhold its certificate.
-        writes.move_devices(
-            tx, target.device.tenant_id, [target.device.id], DeviceState.PROVISIONED,
-            DeviceEvent.SEEN, by=f"device:{target.device.id}", at=issued[0].issued_at,
-        )  # fmt: skip
+        # Most devices were seen before. Not `move_device`: of two first requests at once the slower
+        # finds the device ACTIVE, and that is no reason to withhold its certificate.
+        if device.state is DeviceState.PROVISIONED:
+            writes.move_devices(
+                tx, target.device.tenant_id, [target.device.id], DeviceState.PROVISIONED,
+                DeviceEvent.SEEN, by=f"device:{target.device.id}", at=issued[0].issued_at,
+            )  # fmt: skip
+        if approved is not None:
+            device_requests.use(tx, approved, issued[0].serial, issued[0].issued_at)
         if came_by_itself:
             seen = Sighting(device.id, asker.source, issued[0].key_fingerprint, issued[0].issued_at)
             writes.set_sighting(tx, device.tenant_id, seen)

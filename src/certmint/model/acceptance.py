@@ -34,6 +34,7 @@ class Proof(StrEnum):
 Alternatives = tuple[frozenset[Proof], ...]
 
 NOBODY = "nobody"
+ALWAYS, NONE = "always", "none"
 # A service certificate that a device has is either its newest (renewing, expired) or worth nothing.
 _SERVICE_COUNTS = (Situation.RENEWING, Situation.EXPIRED)
 
@@ -87,6 +88,25 @@ def parse_acceptance(lines: Iterable[str], base: Acceptance | None = None) -> Ac
             raise _wrong(f"the situation {situation} is given twice")
         said[situation] = _alternatives(text)
     return Acceptance(*(said.get(each, start.of(each)) for each in Situation))
+
+
+def parse_situations(texts: Iterable[str]) -> frozenset[Situation]:
+    """Situations by their names, or by the one word `always` or `none`.
+
+    Raises BadInput `acceptance-syntax`.
+    """
+    given = [text.strip() for text in texts]
+    if given == [ALWAYS]:
+        return frozenset(Situation)
+    if given == [NONE]:
+        return frozenset()
+    known = [each.value for each in Situation]
+    for text in given:
+        if text not in known:
+            raise _wrong(
+                f"{text!r} is no situation: use {', '.join(known)}; {ALWAYS} or {NONE} alone"
+            )
+    return frozenset(map(Situation, given))
 
 
 def _alternatives(text: str) -> Alternatives:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from certmint.model import acceptance
-from certmint.model.acceptance import Acceptance
+from certmint.model.acceptance import Acceptance, Situation
 from certmint.model.constraints import NameConstraints
 from certmint.model.errors import BadInput
 from certmint.model.keys import KeyOrigin, PublicKey
 from certmint.model.names import DNSName, Name, parse_name
 from certmint.model.profile import Purpose, Trust
 from certmint.model.serial import Serial
-from certmint.model.states import AuthorityState, BatchState, DeviceState
+from certmint.model.states import AuthorityState, BatchState, DeviceState, RequestState
 from certmint.model.subject import DistinguishedName
 
 
@@ -145,7 +145,9 @@ class Product:
     `name_patterns` hold `{id}` for the device's label (`{id}.dev.example.com`).
     `shared_names` are names that every device of the product may carry: an explicit exception,
     since each buyer of one device can then impersonate the name to another. `accepts` says which
-    proofs buy a device's service certificate; `grace` bounds the profile's grace further.
+    proofs buy a device's service certificate; `grace` bounds the profile's grace further. In the
+    situations of `approval` an operator decides as well. `channel_linking`: a CSR that comes by EST
+    has to be linked to its TLS connection (RFC 7030 3.5).
     """
 
     id: str
@@ -160,6 +162,8 @@ class Product:
     renew_at: float = 2 / 3  # share of the lifetime after which renewal is due
     accepts: Acceptance = acceptance.DEFAULT
     grace: dt.timedelta | None = None  # None: the profile's alone
+    approval: frozenset[Situation] = frozenset()
+    channel_linking: bool = False
 
     def __post_init__(self) -> None:
         if not 0.3 <= self.renew_at <= 0.9:
@@ -208,6 +212,40 @@ class Sighting:
     source: str
     key_fingerprint: str
     at: dt.datetime
+
+
+class Wish(StrEnum):
+    """What a device's request is for."""
+
+    CERTIFICATE = "certificate"  # for the CSR's key
+    KEY = "key"  # a key pair is made for the device, and certified
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """A device's request that an operator decides on; past `expires_at` it counts for nothing.
+
+    It is known by device, wish and key: asking again with the same key finds it. `key_fingerprint`
+    and `csr` (DER) are those of the CSR that came, "" and empty where none did; `evidence` are the
+    kinds that were shown, `reason` is why an operator has to decide.
+    """
+
+    id: str
+    tenant_id: str
+    device_id: str
+    wish: Wish
+    key_fingerprint: str
+    csr: bytes = field(repr=False)
+    requester: str
+    evidence: tuple[str, ...]
+    source: str
+    reason: str
+    state: RequestState
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    decided_by: str | None = None
+    decided_at: dt.datetime | None = None
+    serial: Serial | None = None  # the certificate that it bought
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
     ├── NotFound         no such thing in this tenant
     ├── Conflict         the thing exists already, or somebody else was first
     ├── WrongState       the thing exists, but the move is not in its table
+    ├── Pending          a person has to decide first: the same request is answered later
     ├── TooOften         asked too often, or guessed: come again after a while
     ├── Unavailable      storage, a key store or a network failed: try again later
     └── Misconfigured    the installation or its configuration is wrong
@@ -59,6 +60,17 @@ class Conflict(CertmintError):
 
 class WrongState(CertmintError):
     """A move that the state table does not have."""
+
+
+class Pending(CertmintError):
+    """An operator has to approve the request first; `retry_after` is in seconds.
+
+    It is kept: the same request, asked again, gets the answer.
+    """
+
+    def __init__(self, code: str, detail: str, retry_after: int = 60) -> None:
+        super().__init__(code, detail)
+        self.retry_after = retry_after
 
 
 class TooOften(CertmintError):

@@ -22,6 +22,7 @@ class EvidenceKind(StrEnum):
     ENROLMENT_SECRET = "enrolment-secret"  # noqa: S105 (the name of a kind)
     BATCH_LINE = "batch-line"
     OPERATOR_GRANT = "operator-grant"
+    APPROVED_REQUEST = "approved-request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,22 @@ class OperatorGrant:
     kind = EvidenceKind.OPERATOR_GRANT
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovedRequest:
+    """An operator approved this very request of a device; it proves nothing of who asks.
+
+    `key_fingerprint` is that of the CSR's key, and "" where a key is made for the device.
+    """
+
+    request_id: str
+    device_id: str
+    key_fingerprint: str
+    approved_by: str
+    verified_at: dt.datetime
+
+    kind = EvidenceKind.APPROVED_REQUEST
+
+
 Evidence = (
     ControlsNames
     | HoldsCertificate
@@ -128,4 +145,5 @@ Evidence = (
     | EnrolmentSecret
     | BatchLine
     | OperatorGrant
+    | ApprovedRequest
 )

@@ -81,6 +81,8 @@ class Profile:
             return "version, accepted evidence, key kinds and key origins must be given"
         if any(not alternative for alternative in self.accepts):
             return "an alternative without any evidence would let everybody in"
+        if self.plain_delivery and KeyOrigin.KEY_MANAGEMENT not in self.key_origins:
+            return "it has no keys made for devices, so none can be delivered"
         if self.trust is Trust.PUBLIC:
             return self._public_contradiction()
         if self.purpose.is_authority != (self.key_origins == _AUTHORITY_ORIGINS):

@@ -63,6 +63,15 @@ class Requester:
 
 
 @dataclass(frozen=True)
+class Asker:
+    """Who asks for a device's certificate, from where, and with what evidence."""
+
+    requester: Requester
+    evidence: tuple[Evidence, ...]
+    source: str = ""  # the network address, where a door knows it
+
+
+@dataclass(frozen=True)
 class CertificateRequest:
     """Everything that was asked for.
 

@@ -1,4 +1,4 @@
-"""State tables: everything that moves a device, a batch or an authority.
+"""State tables: everything that moves a device, a request, a batch or an authority.
 
 The registry applies a move as one compare-and-set; if it changes no row, somebody else moved
 first. Derived facts (expired, due for renewal) are computed and never stored.
@@ -45,6 +45,21 @@ class OwnershipEvent(StrEnum):
     RELEASED = "released"
 
 
+class RequestState(StrEnum):
+    """PENDING → APPROVED → DONE, or REJECTED: a device's request that an operator decides on."""
+
+    PENDING = "pending"
+    APPROVED = "approved"  # the device's next attempt is let through
+    REJECTED = "rejected"
+    DONE = "done"  # it has bought its certificate
+
+
+class RequestEvent(StrEnum):
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    USED = "used"
+
+
 class BatchState(StrEnum):
     DRAFT = "draft"
     RUNNING = "running"
@@ -87,6 +102,13 @@ OWNERSHIP: Mapping[OwnershipState, Mapping[OwnershipEvent, OwnershipState]] = {
         _W.ACCEPTED: _O.OWNED,
         _W.RELEASED: _O.UNCLAIMED,
     },
+}
+_R, _V = RequestState, RequestEvent
+REQUEST: Mapping[RequestState, Mapping[RequestEvent, RequestState]] = {
+    _R.PENDING: {_V.APPROVED: _R.APPROVED, _V.REJECTED: _R.REJECTED},
+    _R.APPROVED: {_V.USED: _R.DONE, _V.REJECTED: _R.REJECTED},
+    _R.REJECTED: {_V.APPROVED: _R.APPROVED},
+    _R.DONE: {},
 }
 BATCH: Mapping[BatchState, Mapping[BatchEvent, BatchState]] = {
     BatchState.DRAFT: {BatchEvent.STARTED: BatchState.RUNNING},

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from certmint.model.acceptance import Situation
 from certmint.model.entities import (
     Authority,
     Batch,
     Certificate,
     Device,
+    DeviceRequest,
     DomainValidation,
     KeyRecord,
     Manufacturer,
@@ -27,12 +29,13 @@ from certmint.model.entities import (
     Role,
     Sighting,
     ValidationMethod,
+    Wish,
 )
 from certmint.model.keys import KeyKind, KeyOrigin, PublicKey
 from certmint.model.names import parse_name
 from certmint.model.profile import Purpose, Trust
 from certmint.model.serial import Serial
-from certmint.model.states import AuthorityState, BatchState, DeviceState
+from certmint.model.states import AuthorityState, BatchState, DeviceState, RequestState
 from certmint.registry import documents
 
 Row = sa.Row[Any]
@@ -233,6 +236,8 @@ def product_row(product: Product) -> Values:
         "renew_at": product.renew_at,
         "accepts": documents.acceptance_text(product.accepts),
         "grace": documents.microseconds_of(product.grace),
+        "approval": documents.list_text(sorted(product.approval)) if product.approval else None,
+        "channel_linking": 1 if product.channel_linking else None,
     }
 
 
@@ -251,6 +256,8 @@ def product_of(row: Row) -> Product:
         renew_at=row.renew_at,
         accepts=documents.acceptance_of(row.accepts),
         grace=documents.duration_of(row.grace),
+        approval=frozenset(map(Situation, documents.list_of(row.approval or "[]"))),
+        channel_linking=bool(row.channel_linking),
     )
 
 
@@ -275,6 +282,35 @@ def device_of(row: Row) -> Device:
         owner_id=row.owner_id,
         created_at=row.created_at,
         suspended_for=row.suspended_for or "",
+    )
+
+
+def request_row(request: DeviceRequest) -> Values:
+    return vars(request) | {
+        "wish": request.wish.value,
+        "evidence": documents.list_text(request.evidence),
+        "state": request.state.value,
+    }
+
+
+def request_of(row: Row) -> DeviceRequest:
+    return DeviceRequest(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        device_id=row.device_id,
+        wish=Wish(row.wish),
+        key_fingerprint=row.key_fingerprint,
+        csr=row.csr,
+        requester=row.requester,
+        evidence=documents.list_of(row.evidence),
+        source=row.source,
+        reason=row.reason,
+        state=RequestState(row.state),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+        serial=row.serial,
     )
 
 

@@ -58,6 +58,7 @@ from certmint.registry.login_schema import (
 from certmint.registry.who_schema import (
     attestation_anchor,
     device_pairing,
+    device_request,
     device_sighting,
     device_transfer,
     expected_hardware,
@@ -91,6 +92,7 @@ __all__ = [
     "device",
     "device_login",
     "device_pairing",
+    "device_request",
     "device_sighting",
     "device_transfer",
     "domain_mail",
@@ -216,6 +218,8 @@ product = sa.Table(
     sa.Column("renew_at", sa.Double, nullable=False),
     optional_text("accepts"),
     optional_number("grace"),  # microseconds
+    optional_text("approval"),
+    optional_number("channel_linking"),  # 1, or NULL
     sa.PrimaryKeyConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "name"),
     within_tenant("identity_authority_id", "authority"),

@@ -1,4 +1,4 @@
-"""The tables behind the question who asks: secrets, sightings, hardware, lock-outs, new owners.
+"""The tables behind the question who asks: secrets, sightings, hardware, lock-outs, requests.
 
 The same laws as `schema`; every row of a device goes with its tenant. `lockout` belongs to nobody:
 its subjects are digests, so that it does not tell who tried what.
@@ -6,11 +6,13 @@ its subjects are digests, so that it does not tell who tried what.
 
 import sqlalchemy as sa
 
+from certmint.model.states import RequestState
 from certmint.registry.columns import (
     TEXT,
     metadata,
     number,
     octets,
+    one_of,
     optional_text,
     optional_time,
     tenant_of_parent,
@@ -99,6 +101,33 @@ device_pairing = sa.Table(
     sa.PrimaryKeyConstraint("tenant_id", "device_id", "owner_id"),
     within_tenant("device_id", "device"),
     within_tenant("owner_id", "owner"),
+)
+
+# What a device asked for and an operator decides on: one row for each device, wish and key.
+device_request = sa.Table(
+    "device_request",
+    metadata,
+    tenant_of_parent(),
+    text("id"),
+    text("device_id"),
+    text("wish"),
+    text("key_fingerprint"),
+    octets("csr"),
+    text("requester"),
+    text("evidence"),
+    text("source"),
+    text("reason"),
+    text("state"),
+    time("created_at"),
+    time("expires_at"),
+    optional_text("decided_by"),
+    optional_time("decided_at"),
+    optional_text("serial"),
+    sa.PrimaryKeyConstraint("tenant_id", "id"),
+    sa.UniqueConstraint("tenant_id", "device_id", "wish", "key_fingerprint"),
+    within_tenant("device_id", "device"),
+    one_of("state", RequestState),
+    sa.Index(None, "tenant_id", "expires_at"),
 )
 
 lockout = sa.Table(

@@ -19,6 +19,7 @@ from certmint.app.cli.common import (
     tenant_of,
     tenant_option,
 )
+from certmint.app.cli.requests import approve, reject, requests
 from certmint.model.entities import Certificate, Device
 from certmint.model.errors import BadInput
 from certmint.model.states import DeviceEvent, DeviceState
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def device() -> None:
-    """Devices: list, show, claim, labels, suspend, retire."""
+    """Devices: list, show, claim, labels, requests, suspend, retire."""
+
+
+for _command in (requests, approve, reject):
+    device.add_command(_command)
 
 
 @contextlib.contextmanager
@@ -238,6 +243,32 @@ def labels(config_path: Path, slug: str | None, batch: str, out: Path) -> None:
             after = found[-1].line or after
         file.write("\n".join(lines) + "\n")
     click.echo(f"{len(lines) - 1} labels in {out}; destroy the file when they are printed")
+
+
+@device.command("transport-key")
+@click.argument("serial_number")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new file.")
+@config_option
+@tenant_option
+def transport_key(config_path: Path, slug: str | None, serial_number: str, out: Path) -> None:
+    """Write the key that a device shares with this installation into a file of its own.
+
+    EST's serverkeygen encrypts to it where the CSR has a DecryptKeyIdentifier. The file has both
+    in hex, as `openssl cms -decrypt -secretkeyid … -secretkey …` takes them. Put it into the
+    device, and destroy it; that it was read is in the audit log.
+    """
+    from certmint.app.wiring import TRANSPORT, derived_key
+    from certmint.enrolment import delivery, devices
+
+    with new_secret_file(out) as file, installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        found = devices.view_by_serial_number(here.db, tenant.id, serial_number).device
+        identifier, key = delivery.hand_out(
+            here.db, derived_key(here.config, TRANSPORT), found,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+        file.write(f"secretkeyid={identifier.hex()}\nsecretkey={key.hex()}\n")
+    click.echo(f"the transport key of {serial_number} is in {out}; destroy it when it is there")
 
 
 def _labels(here: "Installation", tenant_id: str, found: list[Device]) -> list[dict[str, str]]:

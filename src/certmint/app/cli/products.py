@@ -24,6 +24,13 @@ _ACCEPT = (
 )
 
 
+_APPROVE = (
+    "When an operator has to approve as well: first, renewing, expired or re-imaged (several), or "
+    "always or none alone."
+)
+_LINKED = "A CSR that comes by EST names its TLS 1.2 connection."
+
+
 @click.group()
 def product() -> None:
     """Device models: names, profiles, authorities, renewal."""
@@ -39,6 +46,8 @@ def product() -> None:
 @click.option("--shared-name", "shared", multiple=True, help="A name every device may carry.")
 @click.option("--accept", "accepts", multiple=True, metavar="SITUATION:PROOFS", help=_ACCEPT)
 @click.option("--grace", default=None, help="How long an expired certificate counts [profile's].")
+@click.option("--approve", "approval", multiple=True, metavar="SITUATION", help=_APPROVE)
+@click.option("--channel-linking", is_flag=True, help=_LINKED)
 @click.option("--renew-at", type=float, default=2 / 3, help="Share of the lifetime [0.667].")
 @config_option
 @tenant_option
@@ -55,6 +64,8 @@ def add(
     shared: tuple[str, ...],
     accepts: tuple[str, ...],
     grace: str | None,
+    approval: tuple[str, ...],
+    channel_linking: bool,
     renew_at: float,
     as_json: bool,
 ) -> None:
@@ -73,6 +84,8 @@ def add(
             renew_at=renew_at,
             accepts=accepts,
             grace=days(grace) if grace is not None else None,
+            approval=approval,
+            channel_linking=channel_linking,
             by=console_operator(),
             now=here.clock(),
             random_bytes=here.random_bytes,
@@ -90,6 +103,8 @@ def add(
 @click.argument("name")
 @click.argument("accepts", nargs=-1, metavar="[SITUATION:PROOFS]...")
 @click.option("--grace", default=None, help="How long an expired certificate counts.")
+@click.option("--approve", "approval", multiple=True, metavar="SITUATION", help=_APPROVE)
+@click.option("--channel-linking/--no-channel-linking", default=None, help=_LINKED)
 @config_option
 @tenant_option
 @json_option
@@ -99,9 +114,11 @@ def accept(
     name: str,
     accepts: tuple[str, ...],
     grace: str | None,
+    approval: tuple[str, ...],
+    channel_linking: bool | None,
     as_json: bool,
 ) -> None:
-    """Change which proofs the product NAME asks for; what is not said stays.
+    """Change what the product NAME asks of its devices; what is not said stays.
 
     `certmint product accept router 'expired: owner-login+identity-certificate | attestation'`
     """
@@ -111,6 +128,7 @@ def accept(
         found = product_named(here.db, tenant_of(here, slug), name)
         changed = set_policy(
             here.db, found, accepts, grace=days(grace) if grace is not None else None,
+            approval=approval, channel_linking=channel_linking,
             by=console_operator(), now=here.clock(),
         )  # fmt: skip
     print_item(_describe(changed), as_json=as_json)
@@ -163,4 +181,6 @@ def _describe(found: Product) -> dict[str, object]:
         "renew_at": round(found.renew_at, 3),
         "accepts": list(found.accepts.lines()),
         "grace_days": None if found.grace is None else found.grace.days,
+        "approval": sorted(found.approval) or None,
+        "channel_linking": found.channel_linking,
     }

@@ -95,6 +95,8 @@ def kind_of(error: CertmintError) -> tuple[str, int]:
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
     status = STATUS[type(error)][0]
+    if status < 400:
+        return "userActionRequired", 403  # ACME has no answer that is not there yet
     return _BY_STATUS.get(status, "serverInternal"), status
 
 

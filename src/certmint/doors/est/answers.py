@@ -10,15 +10,15 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from certmint.doors.http import RETRY_AFTER_S, STATUS, problem_response
+from certmint.doors.http import RETRY_AFTER_S, STATUS, challenge, problem_response, waiting
 from certmint.enrolment.delivery import Delivered
 from certmint.enrolment.renewal import Enrolled
 from certmint.model.cms import certificates_only
 from certmint.model.errors import (
     CertmintError,
     Misconfigured,
+    Pending,
     TooOften,
-    Unauthenticated,
     Unavailable,
 )
 
@@ -65,6 +65,8 @@ def key_and_certificate(delivered: Delivered, now: dt.datetime) -> Response:
 
 def refusal(error: CertmintError, accept: str) -> Response:
     """One of our errors on the wire; what only the operator can mend is logged, not told."""
+    if isinstance(error, Pending) and "json" in accept:
+        return waiting(error, {CODE: error.code})
     status = STATUS[type(error)][0]
     detail, headers = error.detail, {}
     if isinstance(error, Misconfigured):
@@ -73,11 +75,11 @@ def refusal(error: CertmintError, accept: str) -> Response:
     if isinstance(error, Unavailable):
         log.warning("unavailable: %s: %s", error.code, error.detail)
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    if isinstance(error, TooOften):
+    if isinstance(error, Pending | TooOften):
         headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = 'Basic realm="certmint", charset="UTF-8"'
-    return said(status, STATUS[type(error)][1], error.code, detail, accept, headers)
+    response = said(status, STATUS[type(error)][1], error.code, detail, accept, headers)
+    challenge(response, error)
+    return response
 
 
 def said(

@@ -5,6 +5,7 @@ take tens of milliseconds, so they run in threads; everything else runs as the d
 """
 
 import datetime as dt
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,18 +16,37 @@ from starlette.responses import Response
 from certmint.doors.est import answers
 from certmint.doors.est.csrattrs import csr_attributes
 from certmint.doors.est.requests import read_csr, split_path, unbase64
-from certmint.doors.http import BodyLimit, Receive, Scope, Send, basic_login, source_of
+from certmint.doors.http import (
+    BodyLimit,
+    Receive,
+    Scope,
+    Send,
+    basic_login,
+    bearer_of,
+    source_of,
+)
 from certmint.enrolment import asking, delivery, est
-from certmint.enrolment.asking import LabelSecret, OwnerPassword, Shown
+from certmint.enrolment.asking import (
+    Caller,
+    LabelSecret,
+    Login,
+    OwnerPassword,
+    ProvedOwner,
+    Shown,
+)
 from certmint.enrolment.delivery import Delivery
 from certmint.enrolment.est import Channel, Label
 from certmint.enrolment.issue import Gate
+from certmint.enrolment.oidc import OIDC
+from certmint.enrolment.refusals import Attempt, RefusalLog
 from certmint.model.cms import certificates_only
 from certmint.model.csr import parse_csr
-from certmint.model.errors import CertmintError, Forbidden, NotFound
+from certmint.model.errors import CertmintError, Forbidden, NotFound, Unavailable
 from certmint.registry.engine import Database
 
 CSR_TYPE = "application/pkcs10"
+
+log = logging.getLogger("certmint.est")
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,7 @@ class Services:
     clock: Callable[[], dt.datetime]
     delivery: Delivery
     secret_key: bytes = field(repr=False)  # of label secrets
+    oidc: OIDC = field(default_factory=OIDC)
 
 
 @dataclass(frozen=True)
@@ -55,15 +76,6 @@ class Call:
     channel: Channel
     source: str
 
-    @property
-    def shown(self) -> Shown:
-        """Every proof that came. Raises Unauthenticated `login-required` for other than Basic."""
-        if not self.authorization:
-            return Shown(self.peer, source=self.source)
-        maker, separator, name, password = basic_login(self.authorization)
-        kind = OwnerPassword if separator == "/" else LabelSecret
-        return Shown(self.peer, (kind(maker, name, password),), source=self.source)
-
 
 Operation = Callable[[Call, Label | None], Response]
 
@@ -73,6 +85,7 @@ class ESTDoor:
 
     def __init__(self, services: Services) -> None:
         self._on = services
+        self._refusals = RefusalLog()
         self.app = BodyLimit(self._serve)
         self._operations: dict[str, tuple[str, Operation]] = {
             "cacerts": ("GET", self._ca_certificates),
@@ -109,7 +122,20 @@ class ESTDoor:
                 raise Forbidden("tls-required", "EST is spoken over TLS only")
             return operation(call, label)
         except CertmintError as error:
+            self._note(call, error)
             return answers.refusal(error, call.accept)
+
+    def _note(self, call: Call, error: CertmintError) -> None:
+        """Into the audit log, within its bounds; the client is answered in any case."""
+        try:
+            label = split_path(call.raw_path)[0]
+        except CertmintError:
+            label = None
+        attempt = Attempt("est", call.source, label.maker if label else "", call.peer)
+        try:
+            self._refusals.note(self._on.db, error, attempt, self._on.clock())
+        except Unavailable as failure:
+            log.warning("a refusal (%s) was not written down: %s", error.code, failure.detail)
 
     def _ca_certificates(self, call: Call, label: Label | None) -> Response:
         found = est.anchors(self._on.db, label, call.peer)
@@ -119,19 +145,21 @@ class ESTDoor:
         expected = est.expectations(self._on.db, label, call.peer)
         if expected is None:
             return Response(status_code=204)
-        profile, names = expected
-        wish = csr_attributes(delivery.preferred_kind(profile), names)
+        profile, product, names = expected
+        wish = csr_attributes(
+            delivery.preferred_kind(profile), names, is_linked=product.channel_linking
+        )
         return answers.base64_body(wish, "application/csrattrs")
 
     def _enrol(self, call: Call, label: Label | None, *, is_renewal: bool) -> Response:
         if not _is_csr(call):
             return _unsupported(call, CSR_TYPE)
         db, gate, now = self._on.db, self._on.gate, self._on.clock()
-        caller = asking.admit(db, call.shown, self._on.secret_key, now)
+        caller = self._admitted(call, now)
         data = unbase64(call.body)
         asked, csr = read_csr(data), parse_csr(data)
-        est.check_channel(asked, call.channel)
         target = est.device_of(db, caller, label, asked)
+        est.check_channel(target.product, asked, call.channel)
         if is_renewal:
             enrolled = est.reenrol(db, gate, target, csr, asked, caller.asker, now)
         else:
@@ -142,15 +170,28 @@ class ESTDoor:
         if not _is_csr(call):
             return _unsupported(call, CSR_TYPE)
         now = self._on.clock()
-        caller = asking.admit(self._on.db, call.shown, self._on.secret_key, now)
+        caller = self._admitted(call, now)
         asked = read_csr(unbase64(call.body))
-        est.check_channel(asked, call.channel)
         target = est.device_of(self._on.db, caller, label, asked)
+        est.check_channel(target.product, asked, call.channel)
         delivered = delivery.deliver_key(
             self._on.db, self._on.gate, target, asked, call.channel, caller.asker,
             self._on.delivery, now,
         )  # fmt: skip
         return answers.key_and_certificate(delivered, now)
+
+    def _admitted(self, call: Call, now: dt.datetime) -> Caller:
+        """Whoever asks, with every proof that came: a certificate, and one login beside it."""
+        on, logins = self._on, list[Login]()
+        if token := bearer_of(call.authorization):
+            owner = asking.owner_by_token(on.db, on.oidc, token, now, on.delivery.random_bytes)
+            logins.append(ProvedOwner(owner, now))
+        elif call.authorization:
+            maker, separator, name, password = basic_login(call.authorization)
+            kind = OwnerPassword if separator == "/" else LabelSecret
+            logins.append(kind(maker, name, password))
+        shown = Shown(call.peer, tuple(logins), source=call.source)
+        return asking.admit(on.db, shown, on.secret_key, now)
 
     def _refuse_cmc(self, call: Call, _: Label | None) -> Response:
         """RFC 7030 4.3 is optional; 501 says that no retry will help."""

@@ -23,15 +23,21 @@ _RSA_SHA256 = der.oid("1.2.840.113549.1.1.11")
 _EXTENSION_REQUEST = der.oid("1.2.840.113549.1.9.14")
 _TEMPLATE = der.oid("1.2.840.113549.1.9.16.2.61")
 _EXTENSION_TEMPLATE = der.oid("1.2.840.113549.1.9.16.2.62")
+_CHALLENGE_PASSWORD = der.oid("1.2.840.113549.1.9.7")
 _SAN = der.oid("2.5.29.17")
 
 
-def csr_attributes(kind: KeyKind, names: Sequence[str]) -> bytes:
-    """CsrAttrs in DER for a key of this kind; without names the device itself is not known."""
+def csr_attributes(kind: KeyKind, names: Sequence[str], *, is_linked: bool = False) -> bytes:
+    """CsrAttrs in DER for a key of this kind; without names the device itself is not known.
+
+    `is_linked` asks for a challengePassword, which links the CSR to its connection (RFC 7030 3.5).
+    """
     signature = _ECDSA[kind] if kind.is_ec else _RSA_SHA256
     items = [_key_wish(kind), signature, _attribute(_TEMPLATE, _template(kind, names))]
     if names:
         items.append(_extension_request(names))
+    if is_linked:
+        items.append(_CHALLENGE_PASSWORD)
     return der.sequence(*items)
 
 

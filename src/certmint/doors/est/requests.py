@@ -7,6 +7,7 @@ the clients that send them would not read the answer either.
 
 import base64
 import binascii
+import hashlib
 import urllib.parse
 
 from cryptography import x509
@@ -104,6 +105,7 @@ def read_csr(data: bytes) -> Asked:
         decrypt_key_id=attributes.get(_DECRYPT_KEY_ID),
         asymmetric_key_id=attributes.get(_ASYMMETRIC_DECRYPT_KEY_ID),
         reads_aes256=_reads_aes256(attributes.get(_CAPABILITIES)),
+        key_fingerprint=hashlib.sha256(der.children(request.tbs_certrequest_bytes)[2]).hexdigest(),
     )
 
 

@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fastapi import Request
 
-from certmint.doors.http import basic_login, peer_certificate, source_of
+from certmint.doors.http import basic_login, bearer_of, peer_certificate, source_of
 from certmint.doors.rest import views
-from certmint.enrolment import asking, devicelogins, devices, logins, oidc, proving, sessions
+from certmint.enrolment import asking, devicelogins, devices, logins, proving
 from certmint.enrolment.asking import LabelSecret, Login, OwnerPassword, ProvedOwner, Shown
 from certmint.enrolment.attesting import Activation, Statement
 from certmint.enrolment.deeds import Hands
@@ -83,9 +83,8 @@ def owner_of(services: Services, request: Request) -> Owner:
 
 
 def bearer_token(request: Request) -> str:
-    """The token of `Authorization: Bearer` (RFC 6750 2.1); "" without one."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    """The request's bearer token; "" without one."""
+    return bearer_of(request.headers.get("authorization", ""))
 
 
 def shown_by(services: Services, request: Request, body: views.Proofs) -> Shown:
@@ -144,9 +143,7 @@ def chain_of(pem: str) -> tuple[bytes, ...]:
 
 
 def _owner_by_token(services: Services, token: str) -> Owner:
-    if token.startswith(sessions.SESSION_PREFIX):
-        return sessions.owner_of_session(services.db, token, services.clock())
-    return oidc.owner_by_bearer(
+    return asking.owner_by_token(
         services.db, services.oidc, token, services.clock(), services.random_bytes
     )
 

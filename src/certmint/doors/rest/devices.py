@@ -39,7 +39,7 @@ def device_routes(services: Services) -> APIRouter:
         target = devices.view(db, shown.tenant_id, shown.device_id or "")
         return views.DeviceSelfView.of(target, clock())
 
-    @router.post("/device/certificates", status_code=201)
+    @router.post("/device/certificates", status_code=201, responses=views.WAITING)
     def certify_self(request: Request, body: views.CertifyBody) -> views.EnrolledView:
         """Certify the device's new key. Asking again with the same key gives the same answer.
 
@@ -51,7 +51,7 @@ def device_routes(services: Services) -> APIRouter:
         target = asking.target_of(db, caller, body.serial_number)
         return views.EnrolledView.of(renewal.renew(db, gate, target, csr, caller.asker, clock()))
 
-    @router.post("/device/keys", status_code=201)
+    @router.post("/device/keys", status_code=201, responses=views.WAITING)
     def deliver_key(request: Request, body: views.KeyBody) -> views.DeliveredKeyView:
         """Make a key pair for the device; private profiles only."""
         caller = admitted(services, request, body)

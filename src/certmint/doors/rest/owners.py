@@ -25,7 +25,7 @@ def owner_routes(services: Services) -> APIRouter:
 
     Me = Annotated[Owner, Depends(me)]  # noqa: N806
 
-    @router.post(_DEVICE + "/certificates", status_code=201)
+    @router.post(_DEVICE + "/certificates", status_code=201, responses=views.WAITING)
     def certify_owned(
         request: Request, serial_number: str, body: views.CertifyBody
     ) -> views.EnrolledView:

@@ -1,7 +1,7 @@
 """The JSON that the REST door speaks: models in, models out. OpenAPI is made from these."""
 
 import datetime as dt
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -302,6 +302,18 @@ class EnrolledView(_Strict):
             not_after=certificate.not_after,
             renewal=WindowView(start=enrolled.renewal.start, end=enrolled.renewal.end),
         )
+
+
+class WaitingView(_Strict):
+    """202: an operator decides first. The same request, with the same key, gets the answer."""
+
+    code: str
+    detail: str
+    retry_after: int = Field(description="seconds")
+
+
+# What `renewal.renew` may answer instead of a certificate, for OpenAPI.
+WAITING: dict[int | str, dict[str, Any]] = {202: {"model": WaitingView}}
 
 
 class DeliveredKeyView(EnrolledView):

@@ -7,8 +7,10 @@ who presents a revoked certificate has something to explain.
 import datetime as dt
 
 from certmint.model.acceptance import Situation, written
+from certmint.model.csr import CSR
 from certmint.model.entities import Certificate
 from certmint.model.evidence import (
+    ApprovedRequest,
     Attestation,
     BatchLine,
     ControlsNames,
@@ -32,6 +34,8 @@ from certmint.policy.situation import (
 )
 
 CLONE_INTERVAL = dt.timedelta(minutes=10)
+# An approval lets a request through; it does not say which of two devices asks.
+_NO_OTHER_PROOF = (EvidenceKind.HOLDS_CERTIFICATE, EvidenceKind.APPROVED_REQUEST)
 
 
 def _not_enough(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
@@ -90,7 +94,7 @@ def _cloned(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str 
     A certificate whose successor is in other hands; or the same identity within minutes from
     another address, with another new key, and without the certificate that was issued first.
     """
-    if any(piece.kind is not EvidenceKind.HOLDS_CERTIFICATE for piece in request.evidence):
+    if any(piece.kind not in _NO_OTHER_PROOF for piece in request.evidence):
         return None  # who has more to show may be a device that was set back: not a clone's proof
     shown, seen = _holding(request, facts), facts.sighting
     if shown is None or not is_in_the_field(request):
@@ -216,6 +220,16 @@ def _grant(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | 
     return None
 
 
+def _approved(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
+    key = request.public_key.fingerprint if isinstance(request.key, CSR) else ""
+    for piece in request.evidence:
+        if isinstance(piece, ApprovedRequest) and (
+            (piece.device_id, piece.key_fingerprint) != (request.device_id, key)
+        ):
+            return "the operator approved another request"
+    return None
+
+
 def _controls(request: CertificateRequest, _facts: Facts, _: dt.datetime) -> str | None:
     for piece in request.evidence:
         if isinstance(piece, ControlsNames) and not set(request.names) <= {
@@ -250,6 +264,8 @@ RULES = (
     Rule("evidence-batch", "ours", "A manifest line speaks for its device while its batch runs.",
          _batch),
     Rule("evidence-grant", "ours", "A grant counts for the operator who gave it.", _grant),
+    Rule("evidence-approval", "ours",
+         "An approval counts for the device and the key that were approved.", _approved),
     Rule("evidence-names", "RFC 8555 7.4", "Proof of control covers every name.", _controls),
     Rule("evidence-not-enough", "ours: the product's policy",
          "The proofs are one of the combinations that the product accepts in this situation.",

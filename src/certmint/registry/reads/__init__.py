@@ -118,6 +118,12 @@ from certmint.registry.reads.mails import (
     domain_mails,
     due_domain_mails,
 )
+from certmint.registry.reads.requests import (
+    count_device_requests,
+    device_request,
+    device_request_for,
+    device_requests,
+)
 from certmint.registry.reads.tenants import (
     audit_events,
     domain_validation,
@@ -185,6 +191,7 @@ __all__ = [
     "certificates",
     "certificates_with_key",
     "count_certificates",
+    "count_device_requests",
     "count_devices_by_state",
     "count_domain_mails",
     "count_ending",
@@ -194,6 +201,9 @@ __all__ = [
     "device_id_by_hardware",
     "device_login",
     "device_pairings",
+    "device_request",
+    "device_request_for",
+    "device_requests",
     "device_transfer",
     "devices",
     "devices_by_id",

@@ -117,6 +117,10 @@ from certmint.registry.writes.mails import (
     postpone_domain_mail,
     take_domain_mail,
 )
+from certmint.registry.writes.requests import (
+    add_device_request,
+    move_device_request,
+)
 from certmint.registry.writes.tenants import (
     add_domain_validation,
     add_manufacturer,
@@ -140,6 +144,7 @@ __all__ = [
     "add_authority",
     "add_batch",
     "add_crl",
+    "add_device_request",
     "add_devices",
     "add_domain_mails",
     "add_domain_validation",
@@ -183,6 +188,7 @@ __all__ = [
     "move_approval",
     "move_batch",
     "move_device",
+    "move_device_request",
     "move_devices",
     "move_domain_mail",
     "move_job",

@@ -145,17 +145,18 @@ def add_attestation_anchor(
 
 
 def set_product_policy(tx: Transaction, product: Product, *, by: str, at: dt.datetime) -> None:
-    """Change what a product asks for: its `accepts` and `grace`."""
+    """Change what a product asks for: proofs, grace, approval, channel linking."""
     row = rows.product_row(product)
     column = schema.product.c
     tx.execute(
         sa.update(schema.product)
         .where(column.tenant_id == product.tenant_id, column.id == product.id)
-        .values(accepts=row["accepts"], grace=row["grace"])
+        .values({each: row[each] for each in ("accepts", "grace", "approval", "channel_linking")})
     )
     log(
         tx, "product.policy-set", product.tenant_id, product.id,
-        by=by, at=at, accepts=list(product.accepts.lines()),
+        by=by, at=at, accepts=list(product.accepts.lines()), approval=sorted(product.approval),
+        channel_linking=product.channel_linking,
     )  # fmt: skip
 
 
