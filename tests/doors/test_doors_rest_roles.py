@@ -9,7 +9,7 @@ from asgi import Answer, call
 from backstage import House, build, csr_pem
 
 from certmint.app.wiring import workshop
-from certmint.enrolment import batches, products
+from certmint.enrolment import batches, device_requests, products
 from certmint.enrolment.work import work_off
 from certmint.model.entities import Role
 from certmint.model.operations import Operation, Scope
@@ -45,10 +45,12 @@ def things(shop: House) -> dict[str, str]:
         owner = reads.owners(tx, shop.maker.id)[0]
         batch = reads.batches(tx, shop.maker.id)[0]
         validation = reads.verified_domains(tx, shop.maker.id)[0]
+    waiting = waiting_request(shop)
     job = made("/audit/verification", {})
     work_off(workshop(shop.here, "test"), lambda: False)  # who follows it shall not wait
     return {
         "slug": "acme",
+        "request_id": waiting,
         "operator_id": operator.id,
         "token_id": made(f"/operators/{operator.id}/tokens", {"name": "second"}),
         "validation_id": validation.id,
@@ -64,6 +66,24 @@ def things(shop: House) -> dict[str, str]:
             "/certificates/revocations", {"serials": [certificate.serial], "reason": "superseded"}
         ),
     }
+
+
+def waiting_request(shop: House) -> str:
+    """What a device asked for while its product wanted an operator to decide."""
+    here = shop.here
+    product = products.product_named(here.db, shop.maker, "router")
+    for approval in ("always", "none"):
+        products.set_policy(
+            here.db, product, (), grace=None, approval=(approval,), by="x", now=here.clock()
+        )
+        if approval == "always":
+            asked = call(
+                shop.rest, "POST", f"{API}/device/certificates", body={"csr": csr_pem()},
+                peer=shop.identity("R5"),
+            )  # fmt: skip
+            assert asked.status == 202
+    (found,) = device_requests.requests(here.db, shop.maker.id, here.clock())
+    return found.request.id
 
 
 # Operation -> method, path, body. {…} is one of acme's things.
@@ -113,6 +133,9 @@ CALLS: dict[Operation, tuple[str, str, Any]] = {
     Operation.SUSPEND_DEVICE: ("POST", "/devices/{serial_number}/suspension", {}),
     Operation.RESUME_DEVICE: ("POST", "/devices/{serial_number}/resumption", {}),
     Operation.RETIRE_DEVICE: ("POST", "/devices/{serial_number}/retirement", {}),
+    Operation.LIST_DEVICE_REQUESTS: ("GET", "/device-requests", None),
+    Operation.APPROVE_DEVICE_REQUEST: ("POST", "/device-requests/{request_id}/approval", {}),
+    Operation.REJECT_DEVICE_REQUEST: ("POST", "/device-requests/{request_id}/rejection", {}),
     Operation.LIST_OWNERS: ("GET", "/owners", None),
     Operation.SHOW_OWNER: ("GET", "/owners/{owner_id}", None),
     Operation.CREATE_OWNER: ("POST", "/owners", {"username": "jo", "password": "ten letters"}),

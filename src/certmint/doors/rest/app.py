@@ -22,6 +22,7 @@ from certmint.doors.rest.owners import owner_routes
 from certmint.doors.rest.people import people_routes
 from certmint.doors.rest.records import record_routes
 from certmint.doors.rest.routing import operator_route
+from certmint.doors.rest.waiting import waiting_routes
 from certmint.model.errors import CertmintError
 
 __all__ = ["Services", "operator_routes", "rest_app"]
@@ -76,6 +77,7 @@ def operator_routes(services: Services) -> APIRouter:
     domain_routes(services, router)
     fleet_routes(services, router)
     record_routes(services, router)
+    waiting_routes(services, router)
     return router
 
 

@@ -150,8 +150,9 @@ def _product_routes(services: Services, router: APIRouter) -> None:
             identity=(body.identity_profile, body.identity_authority),
             service=(body.service_profile, body.service_authority),
             patterns=body.name_patterns, shared_names=body.shared_names, renew_at=body.renew_at,
-            accepts=body.accepts, grace=_seconds(body.grace),
-            by=me.by, now=clock(), random_bytes=services.random_bytes,
+            accepts=body.accepts, grace=_seconds(body.grace), approval=body.approval,
+            channel_linking=body.channel_linking, by=me.by, now=clock(),
+            random_bytes=services.random_bytes,
         )  # fmt: skip
         response.headers["Location"] = f"/api/v1/products/{made.name}"
         return views.ProductView.of(made)
@@ -169,8 +170,9 @@ def _product_routes(services: Services, router: APIRouter) -> None:
         found = products.product_named(db, me.tenant, name)
         unless_changed(request, views.ProductView.of(found))
         changed = products.set_policy(
-            db, found, body.accepts, grace=_seconds(body.grace), by=me.by, now=clock()
-        )
+            db, found, body.accepts, grace=_seconds(body.grace), approval=body.approval,
+            channel_linking=body.channel_linking, by=me.by, now=clock(),
+        )  # fmt: skip
         return views.ProductView.of(changed)
 
 

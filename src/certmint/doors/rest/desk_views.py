@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from certmint.doors.rest.views import RevocationBody
 from certmint.enrolment.chains import pem
+from certmint.enrolment.device_requests import Waiting
 from certmint.enrolment.domains import Age
 from certmint.enrolment.operators import NewToken
 from certmint.enrolment.proving import Todo
@@ -300,6 +301,8 @@ class ProductView(_Strict):
     renew_at: float
     accepts: tuple[str, ...]
     grace: int | None = Field(description="seconds; null: the profile's alone")
+    approval: tuple[str, ...] = Field(description="situations where an operator decides as well")
+    channel_linking: bool
 
     @classmethod
     def of(cls, found: Product) -> "ProductView":
@@ -311,6 +314,7 @@ class ProductView(_Strict):
             name_patterns=found.name_patterns, shared_names=tuple(map(str, found.shared_names)),
             renew_at=found.renew_at, accepts=tuple(found.accepts.lines()),
             grace=None if found.grace is None else int(found.grace.total_seconds()),
+            approval=tuple(sorted(found.approval)), channel_linking=found.channel_linking,
         )  # fmt: skip
 
 
@@ -325,6 +329,8 @@ class ProductBody(_Strict):
     renew_at: float = Field(default=2 / 3, ge=0.3, le=0.9)
     accepts: tuple[Text, ...] = Field(default=(), max_length=16)
     grace: int | None = Field(default=None, ge=0, le=10 * 365 * 86_400)
+    approval: tuple[Text, ...] = Field(default=(), max_length=4)
+    channel_linking: bool = False
 
 
 class ProductChange(_Strict):
@@ -332,6 +338,8 @@ class ProductChange(_Strict):
 
     accepts: tuple[Text, ...] = Field(default=(), max_length=16)
     grace: int | None = Field(default=None, ge=0, le=10 * 365 * 86_400)
+    approval: tuple[Text, ...] = Field(default=(), max_length=4)
+    channel_linking: bool | None = None
 
 
 class DeviceRow(_Strict):
@@ -356,6 +364,36 @@ class DeviceRow(_Strict):
             suspended_for=found.suspended_for, batch_id=found.batch_id,
             owner_id=found.owner_id, claimed=found.owner_id is not None,
             created_at=found.created_at,
+        )  # fmt: skip
+
+
+class DeviceRequestView(_Strict):
+    """What a device asked for; `evidence` are the kinds of proof that it showed."""
+
+    id: str
+    serial_number: str
+    wish: str
+    key_sha256: str
+    requester: str
+    evidence: tuple[str, ...]
+    source: str
+    reason: str
+    state: str
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    decided_by: str | None
+    decided_at: dt.datetime | None
+    serial: str | None
+
+    @classmethod
+    def of(cls, found: Waiting) -> "DeviceRequestView":
+        asked = found.request
+        return cls(
+            id=asked.id, serial_number=found.serial_number, wish=asked.wish.value,
+            key_sha256=asked.key_fingerprint, requester=asked.requester, evidence=asked.evidence,
+            source=asked.source, reason=asked.reason, state=asked.state.value,
+            created_at=asked.created_at, expires_at=asked.expires_at,
+            decided_by=asked.decided_by, decided_at=asked.decided_at, serial=asked.serial,
         )  # fmt: skip
 
 
