@@ -33,6 +33,7 @@ from certmint.model.acme import (
     OrderState,
 )
 from certmint.model.constraints import technically_constrained
+from certmint.model.desk import APIToken, Job, JobKind, OperatorApproval
 from certmint.model.entities import (
     Authority,
     Batch,
@@ -49,11 +50,13 @@ from certmint.model.entities import (
 )
 from certmint.model.keys import SPKI_PREFIX, KeyKind, KeyOrigin, PublicKey
 from certmint.model.names import DNSName
+from certmint.model.operations import Operation
 from certmint.model.profile import Purpose, Trust
 from certmint.model.serial import Serial, new_serial
 from certmint.model.states import AuthorityState, BatchState, DeviceState
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
+from certmint.registry.desk_rows import Answer
 from certmint.registry.engine import Database, Transaction, open_database
 from certmint.registry.rows import Intent, Status
 
@@ -152,6 +155,34 @@ class Tenant:
     def new_operator(self, name: str = "ada") -> Operator:
         """Made, not stored."""
         return Operator(f"opr-{name}", self.id, name, Role.OPERATOR)
+
+    def new_approval(self, operator: Operator) -> OperatorApproval:
+        """Made, not stored."""
+        return OperatorApproval(
+            "apr", self.id, Operation.CREATE_AUTHORITY, "a root", "{}", operator.id, NOW, NOW + DAY
+        )
+
+    def new_job(self, operator: Operator) -> Job:
+        """Made, not stored."""
+        return Job("job", self.id, JobKind.VERIFY_AUDIT, "{}", operator.id, NOW)
+
+    def new_answer(self, tenant_id: str, operator: Operator) -> Answer:
+        """Made, not stored."""
+        return Answer(tenant_id, operator.id, "key", "hash", NOW)
+
+    def lay_out(self, operator: Operator) -> None:
+        """One of everything that an operator leaves on the desk."""
+        token = APIToken("tok", self.id, operator.id, "first", None, NOW, NOW + DAY)
+        self.write(writes.add_token, token, "hash")
+        self.write(writes.link_operator, operator, "https://idp", "a")
+        self.write(writes.add_job, self.new_job(operator))
+
+        def rest(tx: Transaction) -> None:
+            writes.open_operator_session(tx, operator, "session", None, at=NOW, until=NOW + DAY)
+            writes.add_approval(tx, self.new_approval(operator), at=NOW)
+            writes.begin_answer(tx, self.new_answer(self.id, operator), NOW)
+
+        self.db.write(rest)
 
     def new_validation(self, name: str = "1", domain: str = "example.com") -> DomainValidation:
         """Made, not stored."""

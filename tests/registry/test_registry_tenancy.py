@@ -21,18 +21,13 @@ from certmint.model.acme import (
     OrderState,
 )
 from certmint.model.desk import (
-    APIToken,
     ApprovalEvent,
     ApprovalState,
-    Job,
     JobEvent,
-    JobKind,
-    OperatorApproval,
 )
 from certmint.model.entities import DeviceRequest, Manufacturer, RevocationReason, Sighting, Wish
 from certmint.model.errors import CertmintError
 from certmint.model.mail import DomainMail, MailEvent, MailState
-from certmint.model.operations import Operation
 from certmint.model.profile import SERVICE, Purpose
 from certmint.model.states import (
     BatchEvent,
@@ -44,7 +39,6 @@ from certmint.model.states import (
 )
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
-from certmint.registry.desk_rows import Answer
 from certmint.registry.engine import Database, Transaction
 from certmint.registry.reads.askers import AnchorRow, Pairing, Transfer
 from certmint.registry.reads.logins import DeviceLogin
@@ -80,7 +74,7 @@ def things(maker, client) -> Things:
         maker.new_operator(), maker.new_validation(), maker.new_owner(),
     )  # fmt: skip
     maker.write(writes.add_operator, operator)
-    desk(maker, operator)
+    maker.lay_out(operator)
     maker.write(writes.add_domain_validation, validation)
     maker.db.write(
         lambda tx: writes.mark_domain_verified(tx, maker.id, validation.id, NOW, "seen", by="x")
@@ -108,32 +102,6 @@ def known_by_more(tx: Transaction, maker: Any, device: Any, owner: Any) -> None:
     writes.add_device_request(tx, asked(maker.id, device.id), by="x")
     writes.begin_owner_login(tx, maker.id, "state", at=NOW, until=LATER)
     writes.open_session(tx, maker.id, owner.id, "token", at=NOW, until=LATER)
-
-
-def approval(maker: Any, operator: Any) -> OperatorApproval:
-    return OperatorApproval(
-        "apr", maker.id, Operation.CREATE_AUTHORITY, "a root", "{}", operator.id, NOW, LATER
-    )
-
-
-def job(maker: Any, operator: Any) -> Job:
-    return Job("job", maker.id, JobKind.VERIFY_AUDIT, "{}", operator.id, NOW)
-
-
-def answer(tenant_id: str, operator: Any) -> Answer:
-    return Answer(tenant_id, operator.id, "key", "hash", NOW)
-
-
-def desk(maker: Any, operator: Any) -> None:
-    """One of everything that an operator leaves on the desk."""
-    token = APIToken("tok", maker.id, operator.id, "first", None, NOW, LATER)
-    maker.write(writes.add_token, token, "hash")
-    maker.db.write(
-        lambda tx: writes.open_operator_session(tx, operator, "session", None, at=NOW, until=LATER)
-    )
-    maker.db.write(lambda tx: writes.add_approval(tx, approval(maker, operator), at=NOW))
-    maker.write(writes.add_job, job(maker, operator))
-    maker.db.write(lambda tx: writes.begin_answer(tx, answer(maker.id, operator), NOW))
 
 
 def letter(validation: Any) -> DomainMail:
@@ -181,6 +149,7 @@ READS: dict[str, Read] = {
     "operator": lambda tx, t, x: reads.operator(tx, t, x.operator.id),
     "operator_by_name": lambda tx, t, x: reads.operator_by_name(tx, t, x.operator.name),
     "operators": lambda tx, t, _: reads.operators(tx, t),
+    "operator_of_identity": lambda tx, t, _: reads.operator_of_identity(tx, t, "https://idp", "a"),
     "tokens": lambda tx, t, x: reads.tokens(tx, t, x.operator.id),
     "approval": lambda tx, t, _: reads.approval(tx, t, "apr"),
     "approvals": lambda tx, t, _: reads.approvals(tx, t, state=ApprovalState.PENDING),
@@ -489,20 +458,23 @@ def test_rows_of_two_tenants_cannot_refer_to_each_other(
 
 # Writes whose value says the tenant, with the wrong one in it.
 BY_VALUE: dict[str, Write] = {
+    "unlink_operator": lambda tx, t, x: writes.unlink_operator(
+        tx, dataclasses.replace(x.operator, tenant_id=t), "https://idp", "a", **WHO
+    ),
     "change_operator": lambda tx, t, x: writes.change_operator(
         tx, dataclasses.replace(x.operator, tenant_id=t), x.operator, **WHO
     ),
     "move_approval": lambda tx, t, x: writes.move_approval(
         tx,
-        dataclasses.replace(approval(x.maker, x.operator), tenant_id=t),
+        dataclasses.replace(x.maker.new_approval(x.operator), tenant_id=t),
         ApprovalEvent.REJECTED,
         by_operator=x.operator.id,
         at=NOW,
     ),
     "move_job": lambda tx, t, x: writes.move_job(
-        tx, dataclasses.replace(job(x.maker, x.operator), tenant_id=t), JobEvent.STARTED, **WHO
+        tx, dataclasses.replace(x.maker.new_job(x.operator), tenant_id=t), JobEvent.STARTED, **WHO
     ),
-    "set_answer": lambda tx, t, x: writes.set_answer(tx, answer(t, x.operator)),
+    "set_answer": lambda tx, t, x: writes.set_answer(tx, x.maker.new_answer(t, x.operator)),
 }
 
 # Other reads that answer while clients wait; they serve every tenant.

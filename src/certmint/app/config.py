@@ -118,6 +118,7 @@ class OIDCSection(_Section):
     """Where owners log in beside local accounts."""
 
     providers: tuple[ProviderSection, ...] = ()
+    operators: tuple[ProviderSection, ...] = ()
 
 
 MailAddress = Annotated[str, Field(pattern=r"^([A-Za-z0-9._+-]+@[A-Za-z0-9.-]+)?$", max_length=254)]
@@ -253,6 +254,7 @@ def _cross_check(config: Config) -> None:
         except CertmintError as error:
             raise Misconfigured("config-syntax", f"dns.resolvers: {error}") from None
     _check_providers(settings.oidc.providers)
+    _check_providers(settings.oidc.operators)
     _check_mail(settings.mail)
 
 
@@ -381,6 +383,13 @@ packages = "packages"
 # creates_owners = false
 # CA certificates to trust instead of the system's.
 # ca_file = ""
+# Where a manufacturer's operators log in at the console, beside API tokens: the same members. The
+# client needs https://<this server>/console/callback as its redirect URI; people are linked by
+# `certmint operator link`.
+# [[oidc.operators]]
+# manufacturer = "acme"
+# issuer = "https://login.example.com"
+# client_id = "certmint-console"
 
 [mail]
 # The server that mail to the contacts of a domain is handed to; "" for none.

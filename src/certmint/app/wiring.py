@@ -199,8 +199,11 @@ def acme_limits(here: Installation) -> Limits:
     )
 
 
-def openid(config: Config) -> OIDC:
-    """The manufacturers' OpenID providers. Raises Misconfigured `secret-missing` …"""
+def openid(config: Config, *, for_operators: bool = False) -> OIDC:
+    """The manufacturers' OpenID providers, for owners or for operators.
+
+    Raises Misconfigured `secret-missing` …
+    """
 
     def remote(said: ProviderSection) -> RemoteProvider:
         secret = _read(config.resolve(said.client_secret_file)) if said.client_secret_file else b""
@@ -210,8 +213,9 @@ def openid(config: Config) -> OIDC:
             Provider(**wanted, client_secret=secret.decode("utf-8", "replace"), ca_file=ca_file)
         )
 
-    providers = tuple(map(remote, config.settings.oidc.providers))
-    return OIDC(providers, f"{config.base_url}/api/v1/owner/callback")
+    said = config.settings.oidc.operators if for_operators else config.settings.oidc.providers
+    path = "/console/callback" if for_operators else "/api/v1/owner/callback"
+    return OIDC(tuple(map(remote, said)), f"{config.base_url}{path}")
 
 
 def hands(here: Installation) -> Hands:
@@ -231,7 +235,10 @@ def hands(here: Installation) -> Hands:
 def console_desk(here: Installation, counts: Counts | None = None) -> Desk:
     """What the console's pages of an installation call into."""
     counted = counts or Counts(here.db)
-    return Desk(here.db, here.clock, here.random_bytes, hands(here).deeds, counted)
+    return Desk(
+        here.db, here.clock, here.random_bytes, hands(here).deeds, counted,
+        openid(here.config, for_operators=True), derived_key(here.config, "operator logins"),
+    )  # fmt: skip
 
 
 def proofs(here: Installation) -> Proofs:

@@ -72,10 +72,17 @@ def owner_by_id_token(
     Its signature is checked although TLS brought it. Raises as `owner_by_bearer`, and
     Unauthenticated `token-nonce`.
     """
+    identity = identity_by_id_token(remote, text, nonce, now)
+    return _owner_of(db, remote, identity, now, random_bytes)
+
+
+def identity_by_id_token(
+    remote: RemoteProvider, text: str, nonce: str | None, now: dt.datetime
+) -> Identity:
+    """The person whom an ID token names. Raises as `owner_by_id_token`."""
     token = tokens.read(text)
     _check_signature(remote, token, now)
-    identity = judge_id_token(token.claims, remote.provider, nonce, now)
-    return _owner_of(db, remote, identity, now, random_bytes)
+    return judge_id_token(token.claims, remote.provider, nonce, now)
 
 
 def tenant_of(db: Database, remote: RemoteProvider) -> Manufacturer:

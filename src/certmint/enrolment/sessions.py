@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from certmint.enrolment import oidc
 from certmint.enrolment.oidc import OIDC
 from certmint.enrolment.operators import token_hash
-from certmint.model.entities import Owner
+from certmint.model.entities import Manufacturer, Owner
 from certmint.model.errors import Refused, Unauthenticated, Unavailable
 from certmint.model.serial import RandomBytes
 from certmint.registry import reads, writes
@@ -88,9 +88,20 @@ def finish(
 ) -> tuple[str, dt.datetime]:  # fmt: skip
     """A session for the owner who came back: its token, and when it ends.
 
-    If the power fails before the answer is out, the state is spent: the owner logs in again.
-    Raises Unauthenticated `login-state`, Refused `login-denied`, Unavailable `provider-refused`,
-    and what `oidc.owner_by_id_token` raises.
+    Raises as `returned`, and what `oidc.owner_by_id_token` raises.
+    """
+    remote, _, token, nonce = returned(db, service, back, key, now)
+    owner = oidc.owner_by_id_token(db, remote, token, nonce, now, random_bytes)
+    return _open(db, owner, now, random_bytes)
+
+
+def returned(
+    db: Database, service: OIDC, back: Returned, key: bytes, now: dt.datetime
+) -> tuple[RemoteProvider, Manufacturer, str, str]:
+    """What a browser's login brought: provider, manufacturer, ID token, and the nonce in it.
+
+    If the power fails before the answer is out, the state is spent: who logged in begins again.
+    Raises Unauthenticated `login-state`, Refused `login-denied`, Unavailable `provider-refused`.
     """
     stale = Unauthenticated("login-state", "this login was not begun here or is over: begin again")
     if not hmac.compare_digest(back.cookie.encode(), _derived(key, "cookie", back.state).encode()):
@@ -112,9 +123,7 @@ def finish(
     status, said = remote.post(_endpoint(remote, metadata.token_endpoint), form, now)
     if status != 200:
         raise provider_refused(said)
-    nonce = _derived(key, "nonce", back.state)
-    owner = oidc.owner_by_id_token(db, remote, id_token(said), nonce, now, random_bytes)
-    return _open(db, owner, now, random_bytes)
+    return remote, tenant, id_token(said), _derived(key, "nonce", back.state)
 
 
 def owner_of_session(db: Database, token: str, now: dt.datetime) -> Owner:

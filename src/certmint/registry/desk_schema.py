@@ -51,6 +51,20 @@ operator_session = sa.Table(
     sa.Index(None, "tenant_id", "operator_id", "begun_at"),
 )
 
+# Who somebody is at the manufacturer's OpenID provider, and which operator that is here.
+operator_identity = sa.Table(
+    "operator_identity",
+    metadata,
+    tenant_of_parent(),
+    text("issuer"),
+    text("subject"),
+    text("operator_id"),
+    time("linked_at"),
+    sa.PrimaryKeyConstraint("tenant_id", "issuer", "subject"),
+    within_tenant("operator_id", "operator"),
+    sa.Index(None, "tenant_id", "operator_id"),
+)
+
 approval = sa.Table(
     "approval",
     metadata,

@@ -46,6 +46,7 @@ from certmint.registry.desk_schema import (
     approval,
     idempotent_answer,
     job,
+    operator_identity,
     operator_session,
 )
 from certmint.registry.domain_schema import domain_mail
@@ -109,6 +110,7 @@ __all__ = [
     "microseconds",
     "moment",
     "operator",
+    "operator_identity",
     "operator_session",
     "owner",
     "owner_identity",

@@ -155,6 +155,46 @@ def change(
     )
 
 
+def _link_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        tenant_option,
+        config_option,
+        click.option("--issuer", required=True, help="The provider, as [[oidc.operators]] has it."),
+        click.option("--subject", required=True, help="The provider's claim `sub`."),
+        click.argument("name"),
+    ):
+        command = option(command)
+    return command
+
+
+@operator.command("link")
+@_link_options
+def link(config_path: Path, slug: str | None, name: str, issuer: str, subject: str) -> None:
+    """Let a person of the OpenID provider log in at the console as the operator NAME."""
+    from certmint.enrolment import operatorlogins
+
+    with installation(config_path) as here:
+        found = _named(here, slug, name)
+        operatorlogins.link(
+            here.db, found, issuer, subject, by=console_operator(), now=here.clock()
+        )
+    click.echo(f"{subject} of {issuer} is the operator {name}")
+
+
+@operator.command("unlink")
+@_link_options
+def unlink(config_path: Path, slug: str | None, name: str, issuer: str, subject: str) -> None:
+    """End such a link, and the operator's sessions with it."""
+    from certmint.enrolment import operatorlogins
+
+    with installation(config_path) as here:
+        found = _named(here, slug, name)
+        operatorlogins.unlink(
+            here.db, found, issuer, subject, by=console_operator(), now=here.clock()
+        )
+    click.echo(f"{subject} of {issuer} is the operator {name} no more")
+
+
 @operator.group()
 def token() -> None:
     """API tokens of an operator: shown once, known by their hash."""

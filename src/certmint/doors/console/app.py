@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from certmint.doors.console.approval import PREFIX, approval_routes
 from certmint.doors.console.desk import Desk, desk_routes
+from certmint.doors.console.login import login_routes
 from certmint.doors.console.pages import STATIC, page, static_routes
 from certmint.doors.http import BodyLimit
 
@@ -19,7 +20,11 @@ log = logging.getLogger("certmint.http")
 
 def console_app(desk: Desk) -> Starlette:
     """Every page of this door."""
-    pages = [*approval_routes(desk.db, desk.clock), *desk_routes(desk), *static_routes]
+    pages = [
+        *approval_routes(desk.db, desk.clock),
+        *desk_routes(desk, login_routes(desk)),
+        *static_routes,
+    ]
     app = Starlette(routes=pages)
     app.add_exception_handler(404, _missing)
     app.add_exception_handler(Exception, _failed)

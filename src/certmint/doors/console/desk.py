@@ -1,30 +1,26 @@
 """The pages of the operators' console: overview, devices, batches, domains, approvals."""
 
 import urllib.parse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from certmint.doors.console.charts import Bar, bars, progress
-from certmint.doors.console.pages import page
 from certmint.doors.console.session import (
     COOKIE,
     HOME,
     LOGIN,
     Clock,
     Visit,
-    fields,
     inside,
 )
 from certmint.enrolment import approvals, domains, operators, overview
 from certmint.enrolment.approvals import Deed
+from certmint.enrolment.oidc import OIDC
 from certmint.model.desk import ApprovalState
-from certmint.model.errors import BadInput, CertmintError
+from certmint.model.errors import BadInput
 from certmint.model.operations import Operation
 from certmint.model.serial import RandomBytes
 from certmint.model.states import DeviceState
@@ -55,10 +51,12 @@ class Desk:
     random_bytes: RandomBytes
     deeds: Mapping[Operation, Deed]
     counts: overview.Counts
+    oidc: OIDC
+    login_key: bytes = field(repr=False)
 
 
-def desk_routes(desk: Desk) -> list[Route]:
-    """Every page below `/console/`."""
+def desk_routes(desk: Desk, logins: list[Route]) -> list[Route]:
+    """Every page below `/console/`; `logins` are those that come before a session."""
 
     def route(path: str, operation: Operation, handler: object, *methods: str) -> Route:
         endpoint = inside(desk.db, desk.clock, operation, handler)  # type: ignore[arg-type]
@@ -66,7 +64,7 @@ def desk_routes(desk: Desk) -> list[Route]:
 
     pages = _Pages(desk)
     return [
-        Route(LOGIN, _login(desk), methods=["GET", "POST"]),
+        *logins,
         route("/console/logout", Operation.SHOW_SELF, pages.logout, "POST"),
         route(HOME, Operation.LIST_DEVICES, pages.overview),
         route("/console/devices", Operation.LIST_DEVICES, pages.devices),
@@ -78,42 +76,6 @@ def desk_routes(desk: Desk) -> list[Route]:
         route("/console/approvals/reject", Operation.REJECT, pages.reject, "POST"),
         Route("/console", lambda _request: RedirectResponse(HOME, 308)),
     ]
-
-
-def _login(desk: Desk) -> Callable[[Request], Any]:
-    def show(status: int, wanted: str, problem: str = "") -> Response:
-        return page("login.html", status, wanted=wanted, problem=problem)
-
-    def enter(body: bytes) -> Response:
-        form = fields(body)
-        wanted = _inner(form.get("next", ""))
-        now = desk.clock()
-        try:
-            operator, scopes = operators.authenticate(desk.db, form.get("token", "").strip(), now)
-        except CertmintError as refusal:
-            return show(403, wanted, refusal.detail)
-        secret, until = operators.open_session(desk.db, operator, scopes, now, desk.random_bytes)
-        response = RedirectResponse(wanted, 303)
-        response.set_cookie(
-            COOKIE, secret, max_age=int((until - now).total_seconds()), path="/",
-            secure=True, httponly=True, samesite="strict",
-        )  # fmt: skip
-        return response
-
-    async def login(request: Request) -> Response:
-        if request.method == "GET":
-            return show(200, _inner(request.query_params.get("next", "")))
-        body = await request.body()
-        return await run_in_threadpool(enter, body)
-
-    return login
-
-
-def _inner(wanted: str) -> str:
-    """Where somebody goes after the login: a page of the console, and nothing else."""
-    parts = urllib.parse.urlsplit(wanted)
-    inner = not parts.scheme and not parts.netloc and wanted.startswith(HOME)
-    return wanted if inner and "\\" not in wanted and wanted.isprintable() else HOME
 
 
 class _Pages:

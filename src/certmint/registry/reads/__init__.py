@@ -86,6 +86,7 @@ from certmint.registry.reads.desk import (
     operator_by_name,
     operator_by_session,
     operator_by_token,
+    operator_of_identity,
     operators,
     tokens,
 )
@@ -233,6 +234,7 @@ __all__ = [
     "operator_by_name",
     "operator_by_session",
     "operator_by_token",
+    "operator_of_identity",
     "operators",
     "orphan_intents",
     "owner",

@@ -84,6 +84,26 @@ def operator_by_name(tx: Transaction, tenant_id: str, name: str) -> Operator | N
     return None if row is None else rows.operator_of(row)
 
 
+def operator_of_identity(
+    tx: Transaction, tenant_id: str, issuer: str, subject: str
+) -> Operator | None:
+    """The operator whom a person at an OpenID provider is; the caller checks `disabled`."""
+    identity = schema.operator_identity.c
+    query = (
+        sa.select(schema.operator)
+        .join_from(
+            schema.operator_identity,
+            schema.operator,
+            (_OPERATOR.tenant_id == identity.tenant_id) & (_OPERATOR.id == identity.operator_id),
+        )
+        .where(
+            identity.tenant_id == tenant_id, identity.issuer == issuer, identity.subject == subject
+        )
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else rows.operator_of(row)
+
+
 def operators(
     tx: Transaction, tenant_id: str, *, after: str | None = None, limit: int = 1_000
 ) -> list[Operator]:

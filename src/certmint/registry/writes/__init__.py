@@ -80,11 +80,13 @@ from certmint.registry.writes.desk import (
     change_operator,
     close_operator_sessions,
     drop_answers,
+    link_operator,
     move_approval,
     move_job,
     open_operator_session,
     revoke_token,
     set_answer,
+    unlink_operator,
 )
 from certmint.registry.writes.fleet import (
     add_batch,
@@ -179,6 +181,7 @@ __all__ = [
     "forget_hardware",
     "grant_device_login",
     "link_identity",
+    "link_operator",
     "mark_domain_verified",
     "move_acme_account",
     "move_acme_authorization",
@@ -225,6 +228,7 @@ __all__ = [
     "take_domain_mail",
     "take_lease",
     "unlink_identity",
+    "unlink_operator",
     "update_acme_contacts",
     "use_acme_nonce",
 ]

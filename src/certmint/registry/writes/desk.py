@@ -157,6 +157,42 @@ def close_operator_sessions(
     return ended
 
 
+def link_operator(
+    tx: Transaction, operator: Operator, issuer: str, subject: str, *, by: str, at: dt.datetime
+) -> None:
+    """This person is this operator. Raises Conflict `identity-linked`."""
+    taken = Conflict("identity-linked", "this person is linked with an operator already")
+    row = {
+        "tenant_id": operator.tenant_id, "issuer": issuer, "subject": subject,
+        "operator_id": operator.id, "linked_at": at,
+    }  # fmt: skip
+    add(tx, schema.operator_identity, row, taken)
+    log(tx, "operator.linked", operator.tenant_id, operator.id, by=by, at=at, issuer=issuer)
+
+
+def unlink_operator(
+    tx: Transaction, operator: Operator, issuer: str, subject: str, *, by: str, at: dt.datetime
+) -> None:
+    """This person is this operator no more, and the operator's sessions end.
+
+    Raises NotFound `link-unknown`.
+    """
+    column = schema.operator_identity.c
+    gone = count(
+        tx,
+        sa.delete(schema.operator_identity).where(
+            column.tenant_id == operator.tenant_id,
+            column.operator_id == operator.id,
+            column.issuer == issuer,
+            column.subject == subject,
+        ),
+    )
+    if not gone:
+        raise NotFound("link-unknown", f"nobody is linked as {subject!r} of {issuer}")
+    close_operator_sessions(tx, operator.tenant_id, operator.id, by=by, at=at)
+    log(tx, "operator.unlinked", operator.tenant_id, operator.id, by=by, at=at, issuer=issuer)
+
+
 def add_approval(tx: Transaction, wanted: OperatorApproval, *, at: dt.datetime) -> None:
     """Something that waits for a second person. Raises Conflict `approval-exists`."""
     taken = Conflict("approval-exists", f"there is an approval {wanted.id!r} already")
