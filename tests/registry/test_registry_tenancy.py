@@ -20,6 +20,16 @@ from certmint.model.acme import (
     OrderEvent,
     OrderState,
 )
+from certmint.model.campaign import (
+    Campaign,
+    CampaignEvent,
+    CampaignKind,
+    CampaignState,
+    Member,
+    MemberState,
+    Plan,
+    Selection,
+)
 from certmint.model.desk import (
     APIToken,
     ApprovalEvent,
@@ -90,6 +100,7 @@ def things(maker, client) -> Things:
     maker.write(writes.add_domain_mails, [letter(validation)])
     (device,) = maker.devices(1)
     issued = maker.issue(device)
+    campaigning(maker)
     order = client.order(serial=issued.serial, authority_id=issued.authority_id)
     maker.db.write(lambda tx: known_by_more(tx, maker, device, owner))
     return Things(maker, operator, validation, owner, device, issued, client, order)
@@ -134,6 +145,25 @@ def desk(maker: Any, operator: Any) -> None:
     maker.db.write(lambda tx: writes.add_approval(tx, approval(maker, operator), at=NOW))
     maker.write(writes.add_job, job(maker, operator))
     maker.db.write(lambda tx: writes.begin_answer(tx, answer(maker.id, operator), NOW))
+
+
+def campaign(tenant_id: str) -> Campaign:
+    plan = Plan(CampaignKind.REVOKE, NOW, LATER)
+    return Campaign(
+        "cmp", tenant_id, "all", Selection(profile="service"), plan, CampaignState.GATHERING, NOW,
+        "eve", begun_at=LATER,
+    )  # fmt: skip
+
+
+def member(things: "Things") -> Member:
+    return Member(things.maker.authority.id, things.certificate.serial, None, MemberState.PENDING)
+
+
+def campaigning(maker: Any) -> None:
+    """A campaign that has the certificate as its member."""
+    made = campaign(maker.id)
+    maker.write(writes.add_campaign, made)
+    maker.db.write(lambda tx: writes.gather_members(tx, made, "f" * 40, (), "f" * 40))
 
 
 def letter(validation: Any) -> DomainMail:
@@ -198,6 +228,22 @@ READS: dict[str, Read] = {
     ),
     "domain_validation": lambda tx, t, x: reads.domain_validation(tx, t, x.validation.id),
     "domain_validations": lambda tx, t, x: reads.domain_validations(tx, t, x.validation.domain),
+    "campaign": lambda tx, t, _: reads.campaign(tx, t, "cmp"),
+    "campaigns": lambda tx, t, _: reads.campaigns(tx, t),
+    "campaign_call": lambda tx, t, x: reads.campaign_call(
+        tx, t, x.maker.authority.id, x.certificate.serial
+    ),
+    "campaign_members": lambda tx, t, _: reads.campaign_members(
+        tx, t, "cmp", state=MemberState.PENDING
+    ),
+    "campaign_report": lambda tx, t, _: reads.campaign_report(tx, t, "cmp"),
+    "count_chosen": lambda tx, t, _: (
+        reads.count_chosen(tx, t, Selection(profile="service"), LATER).certificates
+    ),
+    "sample_chosen": lambda tx, t, _: reads.sample_chosen(
+        tx, t, Selection(profile="service"), LATER
+    ),
+    "serial_after": lambda tx, t, _: reads.serial_after(tx, t, "", 10),
     "domain_mails": lambda tx, t, x: reads.domain_mails(tx, t, x.validation.id),
     "count_domain_mails": lambda tx, t, _: reads.count_domain_mails(
         tx, t, "admin@example.com", NOW - dt.timedelta(days=1)
@@ -293,6 +339,12 @@ WRITES: dict[str, Write] = {
     ),
     "note_domain_lapsing": lambda tx, t, x: writes.note_domain_lapsing(
         tx, t, x.validation.id, **WHO
+    ),
+    "move_campaign": lambda tx, t, _: writes.move_campaign(
+        tx, t, "cmp", CampaignState.GATHERING, CampaignEvent.CANCELLED, **WHO
+    ),
+    "set_device_firmware": lambda tx, t, x: writes.set_device_firmware(
+        tx, t, x.device.id, "mine", **WHO
     ),
     "certify_authority": lambda tx, t, x: writes.certify_authority(
         tx, t, "ca-alpha-pending", x.maker.serial(), b"mine", NOW, NOW, **WHO
@@ -503,6 +555,16 @@ BY_VALUE: dict[str, Write] = {
         tx, dataclasses.replace(job(x.maker, x.operator), tenant_id=t), JobEvent.STARTED, **WHO
     ),
     "set_answer": lambda tx, t, x: writes.set_answer(tx, answer(t, x.operator)),
+    "gather_members": lambda tx, t, _: writes.gather_members(
+        tx, dataclasses.replace(campaign(t), gathered_to="f" * 40), "f" * 40, (), "g"
+    ),
+    "settle_members": lambda tx, t, x: writes.settle_members(
+        tx, campaign(t), MemberState.PENDING, {MemberState.MISSED: [member(x)]}, at=NOW
+    ),
+    "revoke_members": lambda tx, t, x: writes.revoke_members(
+        tx, campaign(t), [member(x)], RevocationReason.SUPERSEDED, **WHO
+    ),
+    "set_campaign_seen": lambda tx, t, _: writes.set_campaign_seen(tx, campaign(t), "mine"),
 }
 
 # Other reads that answer while clients wait; they serve every tenant.
@@ -511,6 +573,8 @@ FLEET_WIDE: dict[str, Read] = {
     "operator_by_token": lambda tx, *_: reads.operator_by_token(tx, "hash", NOW),
     "operator_by_session": lambda tx, *_: reads.operator_by_session(tx, "session", NOW),
     "open_jobs": lambda tx, *_: reads.open_jobs(tx),
+    "active_campaigns": lambda tx, *_: reads.active_campaigns(tx),
+    "successors": lambda tx, t, _: reads.successors(tx, campaign(t), "", "f" * 40),
     "domain_mail_by_value": lambda tx, *_: reads.domain_mail_by_value(tx, "hash"),
     "due_domain_mails": lambda tx, *_: reads.due_domain_mails(tx, NOW, 10),
     "owner_of_session": lambda tx, *_: reads.owner_of_session(tx, "token", NOW),

@@ -107,7 +107,7 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
             )
             hardware = reads.expected_hardware(tx, tenant.id, found.device.id)
             ownership = state_of(tx, found.device, here.clock()).value
-    planned = renewal_window(found.service, found) if found.service else None
+    planned = renewal_window(found.service, found, here.clock()) if found.service else None
     now = here.clock()
     rows = [
         {
