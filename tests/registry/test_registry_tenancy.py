@@ -21,28 +21,20 @@ from certmint.model.acme import (
     OrderState,
 )
 from certmint.model.campaign import (
-    Campaign,
     CampaignEvent,
-    CampaignKind,
     CampaignState,
-    Member,
     MemberState,
-    Plan,
     Selection,
 )
 from certmint.model.desk import (
-    APIToken,
     ApprovalEvent,
     ApprovalState,
-    Job,
     JobEvent,
-    JobKind,
-    OperatorApproval,
 )
 from certmint.model.entities import DeviceRequest, Manufacturer, RevocationReason, Sighting, Wish
+from certmint.model.entities import Manufacturer, RevocationReason
 from certmint.model.errors import CertmintError
-from certmint.model.mail import DomainMail, MailEvent, MailState
-from certmint.model.operations import Operation
+from certmint.model.mail import MailEvent, MailState
 from certmint.model.profile import SERVICE, Purpose
 from certmint.model.states import (
     BatchEvent,
@@ -54,10 +46,22 @@ from certmint.model.states import (
 )
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
-from certmint.registry.desk_rows import Answer
 from certmint.registry.engine import Database, Transaction
-from certmint.registry.reads.askers import AnchorRow, Pairing, Transfer
-from certmint.registry.reads.logins import DeviceLogin
+from certmint.registry.reads.askers import AnchorRow, Pairing
+
+from .belongings import (
+    answer,
+    approval,
+    campaign,
+    campaigning,
+    desk,
+    job,
+    letter,
+    member,
+    offer,
+    seen,
+    waiting,
+)
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(days=1)

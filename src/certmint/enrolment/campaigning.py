@@ -37,12 +37,19 @@ _SIGNING_TIME = dt.timedelta(minutes=15)
 
 
 def work_campaigns(
-    db: Database, keys: SigningKeys, clock: Callable[[], dt.datetime], goes_on: Callable[[], bool]
+    db: Database,
+    keys: SigningKeys,
+    clock: Callable[[], dt.datetime],
+    goes_on: Callable[[], bool],
+    piece: int = PIECE,
 ) -> int:
-    """One round over every campaign under way, while `goes_on`; how many pieces were done."""
+    """One round over every campaign under way, while `goes_on`; how many pieces were done.
+
+    `piece` is how many members one transaction moves.
+    """
     with db.read() as tx:
         active = reads.active_campaigns(tx)
-    return sum(_round(db, keys, found, clock, goes_on) for found in active)
+    return sum(_round(db, keys, found, clock, goes_on, piece) for found in active)
 
 
 def _round(
@@ -51,11 +58,12 @@ def _round(
     found: Campaign,
     clock: Callable[[], dt.datetime],
     goes_on: Callable[[], bool],
+    piece: int,
 ) -> int:
     pieces, revoked = 0, found.revoked + found.retired
     current: Campaign | None = found
     try:
-        while goes_on() and current is not None and _piece(db, keys, current, clock()):
+        while goes_on() and current is not None and _piece(db, keys, current, clock(), piece):
             pieces += 1
             with db.read() as tx:
                 current = reads.campaign(tx, found.tenant_id, found.id)
@@ -69,18 +77,18 @@ def _round(
     return pieces
 
 
-def _piece(db: Database, keys: SigningKeys, found: Campaign, now: dt.datetime) -> bool:
+def _piece(db: Database, keys: SigningKeys, found: Campaign, now: dt.datetime, piece: int) -> bool:
     """Do the next piece; False if there is nothing to do now."""
     if found.state is CampaignState.GATHERING:
         return _gather(db, found, now)
     if found.state is not CampaignState.RUNNING:
         return False
     if found.plan.kind is CampaignKind.REVOKE:
-        return _revoke_pending(db, found, now) or _finish(db, keys, found, now)
+        return _revoke_pending(db, found, now, piece) or _finish(db, keys, found, now)
     return (
         _see_successors(db, found, now)
-        or _retire_replaced(db, found, now)
-        or _settle_late(db, found, now)
+        or _retire_replaced(db, found, now, piece)
+        or _settle_late(db, found, now, piece)
         or _finish(db, keys, found, now)
     )
 
@@ -134,25 +142,25 @@ def _see_successors(db: Database, found: Campaign, now: dt.datetime) -> bool:
     return True
 
 
-def _retire_replaced(db: Database, found: Campaign, now: dt.datetime) -> bool:
+def _retire_replaced(db: Database, found: Campaign, now: dt.datetime, piece: int) -> bool:
     """Revoke what was replaced, when its grace is over."""
     if found.plan.after_replacing is not AfterReplacing.REVOKE:
         return False
     with db.read() as tx:
         due = reads.campaign_members(
             tx, found.tenant_id, found.id, state=MemberState.REPLACED,
-            settled_before=now - found.plan.grace, limit=PIECE,
+            settled_before=now - found.plan.grace, limit=piece,
         )  # fmt: skip
     return _revoke(db, found, due, MemberState.REPLACED, MemberState.RETIRED, now)
 
 
-def _settle_late(db: Database, found: Campaign, now: dt.datetime) -> bool:
+def _settle_late(db: Database, found: Campaign, now: dt.datetime, piece: int) -> bool:
     """After the deadline: revoke what is left, or say that it was missed."""
     if now < found.plan.deadline:
         return False
     if found.plan.at_deadline is AtDeadline.REVOKE:
-        return _revoke_pending(db, found, now)
-    left = _pending(db, found)
+        return _revoke_pending(db, found, now, piece)
+    left = _pending(db, found, piece)
 
     def work(tx: Transaction) -> None:
         outcomes: dict[MemberState, list[Member]] = {MemberState.MISSED: [], MemberState.GONE: []}
@@ -167,15 +175,15 @@ def _settle_late(db: Database, found: Campaign, now: dt.datetime) -> bool:
     return bool(left)
 
 
-def _revoke_pending(db: Database, found: Campaign, now: dt.datetime) -> bool:
-    left = _pending(db, found)
+def _revoke_pending(db: Database, found: Campaign, now: dt.datetime, piece: int) -> bool:
+    left = _pending(db, found, piece)
     return _revoke(db, found, left, MemberState.PENDING, MemberState.REVOKED, now)
 
 
-def _pending(db: Database, found: Campaign) -> list[Member]:
+def _pending(db: Database, found: Campaign, piece: int) -> list[Member]:
     with db.read() as tx:
         return reads.campaign_members(
-            tx, found.tenant_id, found.id, state=MemberState.PENDING, limit=PIECE
+            tx, found.tenant_id, found.id, state=MemberState.PENDING, limit=piece
         )
 
 
