@@ -578,6 +578,7 @@ FLEET_WIDE: dict[str, Read] = {
     "operator_by_session": lambda tx, *_: reads.operator_by_session(tx, "session", NOW),
     "open_jobs": lambda tx, *_: reads.open_jobs(tx),
     "active_campaigns": lambda tx, *_: reads.active_campaigns(tx),
+    "live_members": lambda tx, t, x: reads.live_members(tx, campaign(t), [member(x)], NOW),
     "successors": lambda tx, t, _: reads.successors(tx, campaign(t), "", "f" * 40),
     "domain_mail_by_value": lambda tx, *_: reads.domain_mail_by_value(tx, "hash"),
     "due_domain_mails": lambda tx, *_: reads.due_domain_mails(tx, NOW, 10),

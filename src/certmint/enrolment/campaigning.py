@@ -163,11 +163,11 @@ def _settle_late(db: Database, found: Campaign, now: dt.datetime, piece: int) ->
     left = _pending(db, found, piece)
 
     def work(tx: Transaction) -> None:
-        outcomes: dict[MemberState, list[Member]] = {MemberState.MISSED: [], MemberState.GONE: []}
-        for member in left:
-            held = reads.certificate(tx, found.tenant_id, member.serial, member.authority_id)
-            is_live = held is not None and held.revocation is None and not held.is_expired(now)
-            outcomes[MemberState.MISSED if is_live else MemberState.GONE].append(member)
+        live = reads.live_members(tx, found, left, now)
+        outcomes = {
+            MemberState.MISSED: [each for each in left if each.serial in live],
+            MemberState.GONE: [each for each in left if each.serial not in live],
+        }
         writes.settle_members(tx, found, MemberState.PENDING, outcomes, at=now)
 
     if left:

@@ -1,6 +1,7 @@
 """Reading campaigns: what they choose, what they call for, and what became of their members."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ _CAMPAIGN = schema.campaign.c
 _MEMBER = schema.campaign_member.c
 _CERTIFICATE = schema.certificate.c
 _DEVICE = schema.device.c
+_SETTLED = [each.value for each in MemberState if each is not MemberState.PENDING]
 _ACTIVE = sa.text("campaign.state IN ('gathering', 'running')")
 
 _OF_CAMPAIGN = sa.and_(
@@ -44,6 +46,17 @@ _CALL = Compiled(
     )
     .order_by(_CAMPAIGN.deadline)
     .limit(1)
+)
+
+
+_LIVE = Compiled(
+    sa.select(_CERTIFICATE.serial).where(
+        _CERTIFICATE.authority_id == sa.bindparam("authority_id"),
+        _CERTIFICATE.serial == sa.bindparam("serial"),
+        _CERTIFICATE.tenant_id == sa.bindparam("tenant_id"),
+        _CERTIFICATE.revoked_at.is_(None),
+        _CERTIFICATE.not_after >= sa.bindparam("at"),
+    )
 )
 
 
@@ -164,6 +177,23 @@ def campaign_report(
     return [(row.serial_number, campaign_rows.member_of(row)) for row in tx.execute(query)]
 
 
+def live_members(
+    tx: Transaction, campaign: Campaign, members: Sequence[Member], at: dt.datetime
+) -> set[str]:
+    """The serials of those members whose certificates are neither revoked nor expired."""
+    return {
+        each.serial
+        for each in members
+        if _LIVE.first(
+            tx,
+            tenant_id=campaign.tenant_id,
+            authority_id=each.authority_id,
+            serial=each.serial,
+            at=at,
+        )
+    }
+
+
 def successors(
     tx: Transaction, campaign: Campaign, after: str, upto: str
 ) -> list[tuple[Member, str]]:
@@ -181,7 +211,7 @@ def successors(
     pending = sa.and_(
         own.c.tenant_id == campaign.tenant_id,
         own.c.campaign_id == campaign.id,
-        own.c.state == MemberState.PENDING,
+        own.c.state.not_in(_SETTLED),  # not `=`: the index of the states leads to far too many
     )
     live = (
         new.c.tenant_id == campaign.tenant_id,

@@ -24,14 +24,44 @@ from certmint.model.entities import RevocationReason
 from certmint.model.errors import Conflict, NotFound, WrongState
 from certmint.model.states import after
 from certmint.registry import campaign_rows, choice, schema
+from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
-from certmint.registry.statements import add, chunks, count, log
+from certmint.registry.statements import add, count, log
 from certmint.registry.writes.intents import NAMED_SERIALS
 
 _CAMPAIGN = schema.campaign.c
 _MEMBER = schema.campaign_member.c
 _CERTIFICATE = schema.certificate.c
 _DEVICE = schema.device.c
+
+# By their whole keys, one after the other: a list of serials beside the state makes SQLite, which
+# knows nothing of how the rows are spread, walk through all members of that state.
+_MOVE = Compiled(
+    sa.update(schema.campaign_member)
+    .where(
+        _MEMBER.tenant_id == sa.bindparam("of_tenant"),
+        _MEMBER.campaign_id == sa.bindparam("of_campaign"),
+        _MEMBER.serial == sa.bindparam("of_serial"),
+        _MEMBER.authority_id == sa.bindparam("of_authority"),
+        _MEMBER.state == sa.bindparam("before"),
+    )
+    .values(
+        state=sa.bindparam("new_state"),
+        settled_at=sa.bindparam("new_settled_at"),
+        successor=sa.bindparam("new_successor"),
+    )
+)
+_REVOKE = Compiled(
+    sa.update(schema.certificate)
+    .where(
+        _CERTIFICATE.authority_id == sa.bindparam("of_authority"),
+        _CERTIFICATE.serial == sa.bindparam("of_serial"),
+        _CERTIFICATE.tenant_id == sa.bindparam("of_tenant"),
+        _CERTIFICATE.revoked_at.is_(None),
+        _CERTIFICATE.not_after >= sa.bindparam("at"),
+    )
+    .values(revoked_at=sa.bindparam("at"), revocation_reason=sa.bindparam("reason"))
+)
 
 
 def add_campaign(tx: Transaction, campaign: Campaign, *, by: str, at: dt.datetime) -> None:
@@ -158,7 +188,7 @@ def settle_members(
     for target, members in outcomes.items():
         if target not in MEMBER[state]:
             raise WrongState("wrong-state", f"a member that is {state} cannot be {target}")
-        here = sum(_move(tx, campaign, each, state, target, at) for each in members)
+        here = _move(tx, campaign, members, state, target, at)
         changes[target.value] = _CAMPAIGN[target.value] + here
         moved += here
     if state is not MemberState.PENDING:
@@ -181,26 +211,25 @@ def settle_members(
 def _move(
     tx: Transaction,
     campaign: Campaign,
-    member: Member,
+    members: Sequence[Member],
     state: MemberState,
     target: MemberState,
     at: dt.datetime,
 ) -> int:
-    values = {"state": target.value, "settled_at": at}
-    if member.successor is not None:
-        values["successor"] = member.successor
-    return count(
-        tx,
-        sa.update(schema.campaign_member)
-        .where(
-            _MEMBER.tenant_id == campaign.tenant_id,
-            _MEMBER.campaign_id == campaign.id,
-            _MEMBER.serial == member.serial,
-            _MEMBER.authority_id == member.authority_id,
-            _MEMBER.state == state.value,
-        )
-        .values(**values),
-    )
+    rows = [
+        {
+            "of_tenant": campaign.tenant_id,
+            "of_campaign": campaign.id,
+            "of_authority": each.authority_id,
+            "of_serial": each.serial,
+            "before": state.value,
+            "new_state": target.value,
+            "new_settled_at": at,
+            "new_successor": each.successor,
+        }
+        for each in members
+    ]
+    return _MOVE.run(tx, rows)
 
 
 def revoke_members(
@@ -216,25 +245,20 @@ def revoke_members(
 
     One audit event tells of all of them.
     """
-    done: list[Member] = []
-    for authority_id in {each.authority_id for each in members}:
-        wanted = {each.serial: each for each in members if each.authority_id == authority_id}
-        for piece in chunks(wanted):
-            live = (
-                _CERTIFICATE.tenant_id == campaign.tenant_id,
-                _CERTIFICATE.authority_id == authority_id,
-                _CERTIFICATE.serial.in_(piece),
-                _CERTIFICATE.revoked_at.is_(None),
-                _CERTIFICATE.not_after >= at,
-            )
-            found = tx.execute(sa.select(_CERTIFICATE.serial).where(*live)).scalars().all()
-            count(
-                tx,
-                sa.update(schema.certificate)
-                .where(*live)
-                .values(revoked_at=at, revocation_reason=reason.value),
-            )
-            done += [wanted[serial] for serial in found]
+    done = [
+        each
+        for each in members
+        if _REVOKE.run(
+            tx,
+            {
+                "of_tenant": campaign.tenant_id,
+                "of_authority": each.authority_id,
+                "of_serial": each.serial,
+                "at": at,
+                "reason": reason.value,
+            },
+        )
+    ]
     if done:
         serials = sorted(each.serial for each in done)
         detail: dict[str, object] = {
