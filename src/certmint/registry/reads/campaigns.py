@@ -23,7 +23,6 @@ _CAMPAIGN = schema.campaign.c
 _MEMBER = schema.campaign_member.c
 _CERTIFICATE = schema.certificate.c
 _DEVICE = schema.device.c
-_SETTLED = [each.value for each in MemberState if each is not MemberState.PENDING]
 _ACTIVE = sa.text("campaign.state IN ('gathering', 'running')")
 
 _OF_CAMPAIGN = sa.and_(
@@ -58,6 +57,53 @@ _LIVE = Compiled(
         _CERTIFICATE.not_after >= sa.bindparam("at"),
     )
 )
+
+
+# What was issued is read by its serials, and each member is found by its whole key: a join would
+# leave it to SQLite, which knows nothing of how rows are spread, and then walks through them.
+_ISSUED = Compiled(
+    sa.select(
+        _CERTIFICATE.authority_id,
+        _CERTIFICATE.serial,
+        _CERTIFICATE.device_id,
+        _CERTIFICATE.purpose,
+        schema.intent.c.replaces,
+    )
+    .select_from(
+        schema.certificate.join(
+            schema.intent,
+            sa.and_(
+                schema.intent.c.authority_id == _CERTIFICATE.authority_id,
+                schema.intent.c.serial == _CERTIFICATE.serial,
+            ),
+        )
+    )
+    .where(
+        _CERTIFICATE.tenant_id == sa.bindparam("tenant_id"),
+        _CERTIFICATE.serial > sa.bindparam("after"),
+        _CERTIFICATE.serial <= sa.bindparam("upto"),
+        _CERTIFICATE.revoked_at.is_(None),
+    )
+    .order_by(_CERTIFICATE.serial)
+)
+_MEMBERS = (
+    sa.select(schema.campaign_member, _CERTIFICATE.purpose)
+    .select_from(
+        schema.campaign_member.join(
+            schema.certificate,
+            sa.and_(
+                _CERTIFICATE.authority_id == _MEMBER.authority_id,
+                _CERTIFICATE.serial == _MEMBER.serial,
+            ),
+        )
+    )
+    .where(
+        _MEMBER.tenant_id == sa.bindparam("tenant_id"),
+        _MEMBER.campaign_id == sa.bindparam("campaign_id"),
+    )
+)
+_OF_DEVICE = Compiled(_MEMBERS.where(_MEMBER.device_id == sa.bindparam("device_id")))
+_OF_SERIAL = Compiled(_MEMBERS.where(_MEMBER.serial == sa.bindparam("serial")))
 
 
 def campaign(tx: Transaction, tenant_id: str, campaign_id: str) -> Campaign | None:
@@ -199,59 +245,29 @@ def successors(
 ) -> list[tuple[Member, str]]:
     """Pending members that were replaced by a certificate in (after, upto], and its serial.
 
-    The successor is the same device's, or names the member in its intent; it is live, and no
-    member itself.
+    The successor is the same device's and for the same purpose, or names the member in its
+    intent; it is live, and no member itself.
     """
-    new, old, own = (
-        sa.alias(schema.certificate),
-        sa.alias(schema.certificate),
-        schema.campaign_member,
-    )
-    is_member = sa.alias(schema.campaign_member)
-    pending = sa.and_(
-        own.c.tenant_id == campaign.tenant_id,
-        own.c.campaign_id == campaign.id,
-        own.c.state.not_in(_SETTLED),  # not `=`: the index of the states leads to far too many
-    )
-    live = (
-        new.c.tenant_id == campaign.tenant_id,
-        new.c.serial > after,
-        new.c.serial <= upto,
-        new.c.revoked_at.is_(None),
-        ~sa.exists().where(
-            is_member.c.authority_id == new.c.authority_id,
-            is_member.c.serial == new.c.serial,
-            is_member.c.tenant_id == campaign.tenant_id,
-            is_member.c.campaign_id == campaign.id,
-        ),
-    )
-    columns = (*own.c, new.c.serial.label("by"))
-    by_device = (
-        sa.select(*columns)
-        .select_from(
-            new.join(own, sa.and_(pending, own.c.device_id == new.c.device_id)).join(
-                old, sa.and_(old.c.authority_id == own.c.authority_id, old.c.serial == own.c.serial)
-            )
-        )
-        .where(*live, own.c.serial < new.c.serial, old.c.purpose == new.c.purpose)
-    )
-    intent = schema.intent
-    by_intent = (
-        sa.select(*columns)
-        .select_from(
-            new.join(
-                intent,
-                sa.and_(
-                    intent.c.authority_id == new.c.authority_id, intent.c.serial == new.c.serial
-                ),
-            ).join(own, sa.and_(pending, own.c.serial == intent.c.replaces))
-        )
-        .where(*live, intent.c.replaces.is_not(None))
-    )
+    own = {"tenant_id": campaign.tenant_id, "campaign_id": campaign.id}
     found: dict[str, tuple[Member, str]] = {}
-    for query in (by_device, by_intent):
-        for row in tx.execute(query.order_by(new.c.serial)):
-            found.setdefault(row.serial, (campaign_rows.member_of(row), row.by))
+    for new in _ISSUED.all(tx, tenant_id=campaign.tenant_id, after=after, upto=upto):
+        members: list[rows.Row] = []
+        if new.device_id is not None:
+            same = _OF_DEVICE.all(tx, **own, device_id=new.device_id)
+            members += [each for each in same if each.purpose == new.purpose]
+        if new.replaces is not None:
+            members += _OF_SERIAL.all(tx, **own, serial=new.replaces)
+        pending = [
+            each
+            for each in members
+            if each.state == MemberState.PENDING and each.serial < new.serial
+        ]
+        if pending and not any(
+            each.authority_id == new.authority_id
+            for each in _OF_SERIAL.all(tx, **own, serial=new.serial)
+        ):
+            for each in pending:
+                found.setdefault(each.serial, (campaign_rows.member_of(each), new.serial))
     return list(found.values())
 
 
