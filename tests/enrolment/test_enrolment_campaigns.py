@@ -288,6 +288,16 @@ def test_revoked_piece_by_piece(each_house: House) -> None:
     assert house.is_chained()
 
 
+def test_a_revocation_that_was_announced(house: House) -> None:
+    """Until it starts nothing is revoked, and devices are told to renew at once."""
+    found = begun(house, devices("R1"), plan(house, CampaignKind.REVOKE, starts_at=NOW + DAY))
+    assert (found.state, found.revoked) == (CampaignState.RUNNING, 0)
+    told = ari(house, "R1")
+    assert told.window.end < house.clock.now
+    house.clock.now += DAY
+    assert worked(house, found).revoked == 1
+
+
 def test_a_compromised_key_takes_everything_with_it(house: House) -> None:
     """The key is blocked, and the identity with the same key is revoked as well (BR 4.9.1.1)."""
     wanted = plan(house, CampaignKind.REVOKE, reason=RevocationReason.KEY_COMPROMISE)

@@ -83,6 +83,8 @@ def _piece(db: Database, keys: SigningKeys, found: Campaign, now: dt.datetime, p
         return _gather(db, found, now)
     if found.state is not CampaignState.RUNNING:
         return False
+    if found.plan.kind is CampaignKind.REVOKE and now < found.plan.starts_at:
+        return False  # renewal windows are past already: devices may come before it hits them
     if found.plan.kind is CampaignKind.REVOKE:
         return _revoke_pending(db, found, now, piece) or _finish(db, keys, found, now)
     return (

@@ -185,6 +185,23 @@ def release(config_path: Path, slug: str | None, serial_number: str) -> None:
 
 @device.command()
 @click.argument("serial_number")
+@click.argument("version")
+@config_option
+@tenant_option
+def firmware(config_path: Path, slug: str | None, serial_number: str, version: str) -> None:
+    """Note which firmware a device runs, so that campaigns can choose by it."""
+    from certmint.enrolment import campaigns
+
+    with installation(config_path) as here:
+        campaigns.report_firmware(
+            here.db, tenant_of(here, slug), serial_number, version,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{serial_number} runs {version}")
+
+
+@device.command()
+@click.argument("serial_number")
 @click.argument("identifier")
 @config_option
 @tenant_option
