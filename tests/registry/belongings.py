@@ -18,9 +18,10 @@ from certmint.model.desk import (
     JobKind,
     OperatorApproval,
 )
-from certmint.model.entities import Sighting
+from certmint.model.entities import DeviceRequest, Sighting, Wish
 from certmint.model.mail import DomainMail, MailState
 from certmint.model.operations import Operation
+from certmint.model.states import RequestState
 from certmint.registry import writes
 from certmint.registry.desk_rows import Answer
 from certmint.registry.reads.askers import Transfer
@@ -93,3 +94,10 @@ def seen(device_id: str, source: str) -> Sighting:
 
 def offer(device_id: str, owner: Any) -> Transfer:
     return Transfer(device_id, owner.id, owner.id, LATER)
+
+
+def asked(tenant_id: str, device_id: str) -> DeviceRequest:
+    return DeviceRequest(
+        "req", tenant_id, device_id, Wish.CERTIFICATE, "key", b"csr", "x", (), "", "",
+        RequestState.PENDING, NOW, LATER,
+    )  # fmt: skip

@@ -31,8 +31,7 @@ from certmint.model.desk import (
     ApprovalState,
     JobEvent,
 )
-from certmint.model.entities import DeviceRequest, Manufacturer, RevocationReason, Sighting, Wish
-from certmint.model.entities import Manufacturer, RevocationReason
+from certmint.model.entities import Manufacturer, RevocationReason, Wish
 from certmint.model.errors import CertmintError
 from certmint.model.mail import MailEvent, MailState
 from certmint.model.profile import SERVICE, Purpose
@@ -52,6 +51,7 @@ from certmint.registry.reads.askers import AnchorRow, Pairing
 from .belongings import (
     answer,
     approval,
+    asked,
     campaign,
     campaigning,
     desk,
@@ -123,78 +123,6 @@ def known_by_more(tx: Transaction, maker: Any, device: Any, owner: Any) -> None:
     writes.add_device_request(tx, asked(maker.id, device.id), by="x")
     writes.begin_owner_login(tx, maker.id, "state", at=NOW, until=LATER)
     writes.open_session(tx, maker.id, owner.id, "token", at=NOW, until=LATER)
-
-
-def approval(maker: Any, operator: Any) -> OperatorApproval:
-    return OperatorApproval(
-        "apr", maker.id, Operation.CREATE_AUTHORITY, "a root", "{}", operator.id, NOW, LATER
-    )
-
-
-def job(maker: Any, operator: Any) -> Job:
-    return Job("job", maker.id, JobKind.VERIFY_AUDIT, "{}", operator.id, NOW)
-
-
-def answer(tenant_id: str, operator: Any) -> Answer:
-    return Answer(tenant_id, operator.id, "key", "hash", NOW)
-
-
-def desk(maker: Any, operator: Any) -> None:
-    """One of everything that an operator leaves on the desk."""
-    token = APIToken("tok", maker.id, operator.id, "first", None, NOW, LATER)
-    maker.write(writes.add_token, token, "hash")
-    maker.db.write(
-        lambda tx: writes.open_operator_session(tx, operator, "session", None, at=NOW, until=LATER)
-    )
-    maker.db.write(lambda tx: writes.add_approval(tx, approval(maker, operator), at=NOW))
-    maker.write(writes.add_job, job(maker, operator))
-    maker.db.write(lambda tx: writes.begin_answer(tx, answer(maker.id, operator), NOW))
-
-
-def campaign(tenant_id: str) -> Campaign:
-    plan = Plan(CampaignKind.REVOKE, NOW, LATER)
-    return Campaign(
-        "cmp", tenant_id, "all", Selection(profile="service"), plan, CampaignState.GATHERING, NOW,
-        "eve", begun_at=LATER,
-    )  # fmt: skip
-
-
-def member(things: "Things") -> Member:
-    return Member(things.maker.authority.id, things.certificate.serial, None, MemberState.PENDING)
-
-
-def campaigning(maker: Any) -> None:
-    """A campaign that has the certificate as its member."""
-    made = campaign(maker.id)
-    maker.write(writes.add_campaign, made)
-    maker.db.write(lambda tx: writes.gather_members(tx, made, "f" * 40, (), "f" * 40))
-
-
-def letter(validation: Any) -> DomainMail:
-    """To a contact of the validated domain."""
-    return DomainMail(
-        "mail-1", validation.tenant_id, validation.id, "admin@example.com", "example.com", "hash",
-        b"sealed", MailState.QUEUED, NOW, LATER, NOW,
-    )  # fmt: skip
-
-
-def asked(tenant_id: str, device_id: str) -> DeviceRequest:
-    return DeviceRequest(
-        "req", tenant_id, device_id, Wish.CERTIFICATE, "key", b"csr", "x", (), "", "",
-        RequestState.PENDING, NOW, LATER,
-    )  # fmt: skip
-
-
-def waiting(device_id: str) -> DeviceLogin:
-    return DeviceLogin(device_id, "dlg", "hash", b"code", 5, NOW, NOW, LATER)
-
-
-def seen(device_id: str, source: str) -> Sighting:
-    return Sighting(device_id, source, "key", NOW)
-
-
-def offer(device_id: str, owner: Any) -> Transfer:
-    return Transfer(device_id, owner.id, owner.id, LATER)
 
 
 @pytest.fixture
