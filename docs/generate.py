@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from certmint.model.acme import ACCOUNT, AUTHORIZATION, CHALLENGE, ORDER
+from certmint.model.campaign import CAMPAIGN
 from certmint.model.desk import APPROVAL, JOB
 from certmint.model.entities import Role
 from certmint.model.mail import MAIL
@@ -71,6 +72,7 @@ def pages() -> dict[Path, str]:
             ("authority", "Authority", AUTHORITY),
             ("approval", "Approval by a second operator", APPROVAL),
             ("job", "Job", JOB),
+            ("campaign", "Campaign", CAMPAIGN),
             ("mail", "Message to a domain's contact", MAIL),
             ("acme-account", "ACME account", ACCOUNT),
             ("acme-order", "ACME order", ORDER),

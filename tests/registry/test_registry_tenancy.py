@@ -20,14 +20,20 @@ from certmint.model.acme import (
     OrderEvent,
     OrderState,
 )
+from certmint.model.campaign import (
+    CampaignEvent,
+    CampaignState,
+    MemberState,
+    Selection,
+)
 from certmint.model.desk import (
     ApprovalEvent,
     ApprovalState,
     JobEvent,
 )
-from certmint.model.entities import DeviceRequest, Manufacturer, RevocationReason, Sighting, Wish
+from certmint.model.entities import Manufacturer, RevocationReason, Wish
 from certmint.model.errors import CertmintError
-from certmint.model.mail import DomainMail, MailEvent, MailState
+from certmint.model.mail import MailEvent, MailState
 from certmint.model.profile import SERVICE, Purpose
 from certmint.model.states import (
     BatchEvent,
@@ -40,8 +46,18 @@ from certmint.model.states import (
 from certmint.model.subject import DistinguishedName
 from certmint.registry import audit, reads, schema, writes
 from certmint.registry.engine import Database, Transaction
-from certmint.registry.reads.askers import AnchorRow, Pairing, Transfer
-from certmint.registry.reads.logins import DeviceLogin
+from certmint.registry.reads.askers import AnchorRow, Pairing
+
+from .belongings import (
+    asked,
+    campaign,
+    campaigning,
+    letter,
+    member,
+    offer,
+    seen,
+    waiting,
+)
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(days=1)
@@ -84,6 +100,7 @@ def things(maker, client) -> Things:
     maker.write(writes.add_domain_mails, [letter(validation)])
     (device,) = maker.devices(1)
     issued = maker.issue(device)
+    campaigning(maker)
     order = client.order(serial=issued.serial, authority_id=issued.authority_id)
     maker.db.write(lambda tx: known_by_more(tx, maker, device, owner))
     return Things(maker, operator, validation, owner, device, issued, client, order)
@@ -102,33 +119,6 @@ def known_by_more(tx: Transaction, maker: Any, device: Any, owner: Any) -> None:
     writes.add_device_request(tx, asked(maker.id, device.id), by="x")
     writes.begin_owner_login(tx, maker.id, "state", at=NOW, until=LATER)
     writes.open_session(tx, maker.id, owner.id, "token", at=NOW, until=LATER)
-
-
-def letter(validation: Any) -> DomainMail:
-    """To a contact of the validated domain."""
-    return DomainMail(
-        "mail-1", validation.tenant_id, validation.id, "admin@example.com", "example.com", "hash",
-        b"sealed", MailState.QUEUED, NOW, LATER, NOW,
-    )  # fmt: skip
-
-
-def asked(tenant_id: str, device_id: str) -> DeviceRequest:
-    return DeviceRequest(
-        "req", tenant_id, device_id, Wish.CERTIFICATE, "key", b"csr", "x", (), "", "",
-        RequestState.PENDING, NOW, LATER,
-    )  # fmt: skip
-
-
-def waiting(device_id: str) -> DeviceLogin:
-    return DeviceLogin(device_id, "dlg", "hash", b"code", 5, NOW, NOW, LATER)
-
-
-def seen(device_id: str, source: str) -> Sighting:
-    return Sighting(device_id, source, "key", NOW)
-
-
-def offer(device_id: str, owner: Any) -> Transfer:
-    return Transfer(device_id, owner.id, owner.id, LATER)
 
 
 @pytest.fixture
@@ -167,6 +157,22 @@ READS: dict[str, Read] = {
     ),
     "domain_validation": lambda tx, t, x: reads.domain_validation(tx, t, x.validation.id),
     "domain_validations": lambda tx, t, x: reads.domain_validations(tx, t, x.validation.domain),
+    "campaign": lambda tx, t, _: reads.campaign(tx, t, "cmp"),
+    "campaigns": lambda tx, t, _: reads.campaigns(tx, t),
+    "campaign_call": lambda tx, t, x: reads.campaign_call(
+        tx, t, x.maker.authority.id, x.certificate.serial
+    ),
+    "campaign_members": lambda tx, t, _: reads.campaign_members(
+        tx, t, "cmp", state=MemberState.PENDING
+    ),
+    "campaign_report": lambda tx, t, _: reads.campaign_report(tx, t, "cmp"),
+    "count_chosen": lambda tx, t, _: (
+        reads.count_chosen(tx, t, Selection(profile="service"), LATER).certificates
+    ),
+    "sample_chosen": lambda tx, t, _: reads.sample_chosen(
+        tx, t, Selection(profile="service"), LATER
+    ),
+    "serial_after": lambda tx, t, _: reads.serial_after(tx, t, "", 10),
     "domain_mails": lambda tx, t, x: reads.domain_mails(tx, t, x.validation.id),
     "count_domain_mails": lambda tx, t, _: reads.count_domain_mails(
         tx, t, "admin@example.com", NOW - dt.timedelta(days=1)
@@ -262,6 +268,12 @@ WRITES: dict[str, Write] = {
     ),
     "note_domain_lapsing": lambda tx, t, x: writes.note_domain_lapsing(
         tx, t, x.validation.id, **WHO
+    ),
+    "move_campaign": lambda tx, t, _: writes.move_campaign(
+        tx, t, "cmp", CampaignState.GATHERING, CampaignEvent.CANCELLED, **WHO
+    ),
+    "set_device_firmware": lambda tx, t, x: writes.set_device_firmware(
+        tx, t, x.device.id, "mine", **WHO
     ),
     "certify_authority": lambda tx, t, x: writes.certify_authority(
         tx, t, "ca-alpha-pending", x.maker.serial(), b"mine", NOW, NOW, **WHO
@@ -475,6 +487,16 @@ BY_VALUE: dict[str, Write] = {
         tx, dataclasses.replace(x.maker.new_job(x.operator), tenant_id=t), JobEvent.STARTED, **WHO
     ),
     "set_answer": lambda tx, t, x: writes.set_answer(tx, x.maker.new_answer(t, x.operator)),
+    "gather_members": lambda tx, t, _: writes.gather_members(
+        tx, dataclasses.replace(campaign(t), gathered_to="f" * 40), "f" * 40, (), "g"
+    ),
+    "settle_members": lambda tx, t, x: writes.settle_members(
+        tx, campaign(t), MemberState.PENDING, {MemberState.MISSED: [member(x)]}, at=NOW
+    ),
+    "revoke_members": lambda tx, t, x: writes.revoke_members(
+        tx, campaign(t), [member(x)], RevocationReason.SUPERSEDED, **WHO
+    ),
+    "set_campaign_seen": lambda tx, t, _: writes.set_campaign_seen(tx, campaign(t), "mine"),
 }
 
 # Other reads that answer while clients wait; they serve every tenant.
@@ -483,6 +505,9 @@ FLEET_WIDE: dict[str, Read] = {
     "operator_by_token": lambda tx, *_: reads.operator_by_token(tx, "hash", NOW),
     "operator_by_session": lambda tx, *_: reads.operator_by_session(tx, "session", NOW),
     "open_jobs": lambda tx, *_: reads.open_jobs(tx),
+    "active_campaigns": lambda tx, *_: reads.active_campaigns(tx),
+    "live_members": lambda tx, t, x: reads.live_members(tx, campaign(t), [member(x)], NOW),
+    "successors": lambda tx, t, _: reads.successors(tx, campaign(t), "", "f" * 40),
     "domain_mail_by_value": lambda tx, *_: reads.domain_mail_by_value(tx, "hash"),
     "due_domain_mails": lambda tx, *_: reads.due_domain_mails(tx, NOW, 10),
     "owner_of_session": lambda tx, *_: reads.owner_of_session(tx, "token", NOW),

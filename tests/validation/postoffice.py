@@ -86,19 +86,22 @@ def _knows(_server: SMTP, _session: Session, _envelope: Envelope, _how: str, giv
 
 @contextlib.contextmanager
 def post_office(
-    context: ssl.SSLContext | None = None, *, wants_login: bool = False
+    context: ssl.SSLContext | None = None, *, wants_login: bool = False, at_once: bool = False
 ) -> Iterator[PostOffice]:
-    """Open for a while; with a context it offers STARTTLS and takes nothing without it."""
+    """Open for a while; with a context it takes nothing without TLS, by STARTTLS or `at_once`."""
     office = PostOffice()
     loop = asyncio.new_event_loop()
 
     def line() -> SMTP:
         return SMTP(
-            office, hostname="mail.test", tls_context=context, require_starttls=bool(context),
+            office, hostname="mail.test", tls_context=None if at_once else context,
+            require_starttls=bool(context) and not at_once,
             auth_required=wants_login, authenticator=_knows if wants_login else None, loop=loop,
         )  # fmt: skip
 
-    server = loop.run_until_complete(loop.create_server(line, "127.0.0.1", 0))
+    server = loop.run_until_complete(
+        loop.create_server(line, "127.0.0.1", 0, ssl=context if at_once else None)
+    )
     office.port = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

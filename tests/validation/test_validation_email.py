@@ -56,13 +56,22 @@ def test_starttls_with_a_login(tmp_path: Path) -> None:
     assert "another password" not in f"{error!r} {bad!r} {good!r}"
 
 
+def test_tls_from_the_first_octet(tmp_path: Path) -> None:
+    """The other way to speak to a submission server (RFC 8314)."""
+    context, trusted = tls_for("localhost", tmp_path)
+    with post_office(context, at_once=True) as office:
+        send(server(office.port, security="tls", ca_file=str(trusted)))
+    assert [each.recipients for each in office.letters] == [(TO,)]
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
 @pytest.mark.parametrize("name", ["localhost", "elsewhere.test"])
-def test_a_certificate_that_does_not_fit(tmp_path: Path, name: str) -> None:
+def test_a_certificate_that_does_not_fit(tmp_path: Path, name: str, security: str) -> None:
     """Neither an unknown issuer nor another name is taken, and nothing is sent."""
     context, certificate = tls_for(name, tmp_path)
     trusted = str(certificate) if name != "localhost" else ""
-    with post_office(context) as office:
-        error = refused(server(office.port, security="starttls", ca_file=trusted))
+    with post_office(context, at_once=security == "tls") as office:
+        error = refused(server(office.port, security=security, ca_file=trusted))
     assert error.code == "mail-tls"
     assert office.letters == []
 

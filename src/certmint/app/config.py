@@ -136,6 +136,12 @@ class MailSection(_Section):
     ca_file: str = ""
 
 
+class CampaignsSection(_Section):
+    """Above how many devices a campaign needs a second person; what revokes always does."""
+
+    four_eyes_above: Annotated[int, Field(ge=0)] = 100
+
+
 class LogSection(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -153,6 +159,7 @@ class Settings(_Section):
     rest: RESTSection = RESTSection()
     oidc: OIDCSection = OIDCSection()
     mail: MailSection = MailSection()
+    campaigns: CampaignsSection = CampaignsSection()
     log: LogSection = LogSection()
 
 
@@ -404,6 +411,10 @@ username = ""
 password_file = ""
 # CA certificates to trust instead of the system's.
 ca_file = ""
+
+[campaigns]
+# A campaign over more devices than this needs a second person's word; one that revokes always does.
+four_eyes_above = 100
 
 [log]
 level = "info"

@@ -7,6 +7,7 @@ logged and tried again at the next round; it never takes the server down.
 import datetime as dt
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from certmint.doors.acme.views import URLs
 from certmint.enrolment import chains, idempotency
 from certmint.enrolment.acme.star import renew_due
 from certmint.enrolment.acme.upkeep import tidy
+from certmint.enrolment.campaigning import work_campaigns
 from certmint.enrolment.emailing import deliver_due
 from certmint.enrolment.reconcile import reconcile
 from certmint.enrolment.revalidation import renew_proofs
@@ -30,6 +32,7 @@ log = logging.getLogger("certmint.jobs")
 ONE_HOUR = dt.timedelta(hours=1)
 FIVE_MINUTES = dt.timedelta(minutes=5)
 ONE_MINUTE = dt.timedelta(minutes=1)
+CAMPAIGNS_S = 30.0  # how long campaigns may keep the other jobs waiting
 ROUND_S = 5.0  # how soon a new authority's devices are trusted by a running server
 
 
@@ -81,6 +84,7 @@ class Jobs:
             Job("acme", ONE_MINUTE, self._tidy_acme, exclusive=True),
             Job("acme-star", ONE_MINUTE, self._renew_orders, exclusive=True),
             Job("answers", ONE_HOUR, lambda: idempotency.forget(here.db, here.clock()), True),
+            Job("campaigns", ONE_MINUTE, self._work_campaigns, exclusive=True),
             Job("mail", ONE_MINUTE, self._send_mail, exclusive=True),
             Job("domains", dt.timedelta(hours=1), self._renew_proofs, exclusive=True),
             Job("crl", FIVE_MINUTES, lambda: refresh_crls(here.db, here.keys, here.clock()), True),
@@ -129,6 +133,13 @@ class Jobs:
         for order_id, error in renew_due(here.db, here.gate, here.clock()):
             if error is not None:
                 log.warning("order %s does not renew: %s: %s", order_id, error.code, error)
+
+    def _work_campaigns(self) -> None:
+        here, ends = self._installation, time.monotonic() + CAMPAIGNS_S
+        work_campaigns(
+            here.db, here.keys, here.clock,
+            lambda: time.monotonic() < ends and not self._stop.is_set(),
+        )  # fmt: skip
 
     def _send_mail(self) -> None:
         here = self._installation

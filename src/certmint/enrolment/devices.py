@@ -9,6 +9,7 @@ from cryptography import x509
 
 from certmint.enrolment.logins import password_hash
 from certmint.enrolment.manufacturers import new_id
+from certmint.model.campaign import Call
 from certmint.model.entities import Certificate, Device, Manufacturer, Owner, Product
 from certmint.model.errors import BadInput, Conflict, NotFound, Refused, Unauthenticated
 from certmint.model.profile import Purpose
@@ -58,11 +59,12 @@ def _said_by(der: bytes) -> tuple[str, Serial] | None:
 
 @dataclass(frozen=True)
 class DeviceView:
-    """A device, its product, and its newest service certificate."""
+    """A device, its product, its newest service certificate, and what a campaign wants of it."""
 
     device: Device
     product: Product
     service: Certificate | None
+    call: Call | None = None
 
 
 def view(db: Database, tenant_id: str, device_id: str) -> DeviceView:
@@ -88,7 +90,10 @@ def _view(tx: Transaction, device: Device) -> DeviceView:
     if product is None:
         raise NotFound("product-unknown", f"device {device.serial_number} has no product")
     newest = reads.latest_certificate(tx, device.tenant_id, device.id, Purpose.SERVICE)
-    return DeviceView(device, product, newest)
+    call = None
+    if newest is not None:
+        call = reads.campaign_call(tx, device.tenant_id, newest.authority_id, newest.serial)
+    return DeviceView(device, product, newest, call)
 
 
 def move(

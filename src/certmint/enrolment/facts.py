@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from certmint.model.campaign import Call
 from certmint.model.constraints import NameConstraints
 from certmint.model.entities import (
     Authority,
@@ -35,7 +36,7 @@ def gather(tx: Transaction, requests: Sequence[CertificateRequest]) -> list[Fact
     for request in requests:
         tenant = request.tenant_id
         device = devices[tenant].get(request.device_id) if request.device_id else None
-        newest, sighting = _last(tx, request)
+        newest, sighting, call = _last(tx, request)
         authority, ancestors = shared.authority(tenant, request.authority_id)
         found.append(
             Facts(
@@ -50,6 +51,7 @@ def gather(tx: Transaction, requests: Sequence[CertificateRequest]) -> list[Fact
                 replaced=_replaced(tx, request),
                 newest=newest,
                 sighting=sighting,
+                call=call,
             )
         )
     return found
@@ -117,13 +119,16 @@ def _presented(tx: Transaction, request: CertificateRequest) -> Certificate | No
 
 def _last(
     tx: Transaction, request: CertificateRequest
-) -> tuple[Certificate | None, Sighting | None]:
-    """What the device got last, and where; only where policy weighs it."""
+) -> tuple[Certificate | None, Sighting | None, Call | None]:
+    """What the device got last, where, and what a campaign wants of it; where policy weighs it."""
     if request.device_id is None or not is_in_the_field(request):
-        return None, None
+        return None, None, None
     tenant, device_id = request.tenant_id, request.device_id
     newest = reads.latest_certificate(tx, tenant, device_id, Purpose.SERVICE)
-    return newest, reads.sighting(tx, tenant, device_id) if request.source else None
+    sighting = reads.sighting(tx, tenant, device_id) if request.source else None
+    if newest is None:
+        return None, sighting, None
+    return newest, sighting, reads.campaign_call(tx, tenant, newest.authority_id, newest.serial)
 
 
 def _replaced(tx: Transaction, request: CertificateRequest) -> Certificate | None:

@@ -21,7 +21,7 @@ from certmint.model.profile import Purpose
 from certmint.model.request import Asker, CertificateRequest, HeldKey
 from certmint.model.serial import RandomBytes
 from certmint.model.states import DeviceEvent, DeviceState
-from certmint.policy.renewal import Window, window
+from certmint.policy.renewal import Window, called_window, earlier, window
 from certmint.policy.situation import ANSWER_AGAIN
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
@@ -106,11 +106,14 @@ def deliver_key(
     return Enrolled(enrolled.certificate, enrolled.chain, enrolled.renewal, envelope)
 
 
-def renewal_window(certificate: Certificate, target: DeviceView) -> Window:
-    """When this device should replace this certificate."""
-    return window(
-        target.device.id, certificate.not_before, certificate.not_after, target.product.renew_at
-    )
+def renewal_window(certificate: Certificate, target: DeviceView, now: dt.datetime) -> Window:
+    """When this device should replace this certificate: as planned, or as a campaign calls it."""
+    who = target.device.id
+    planned = window(who, certificate.not_before, certificate.not_after, target.product.renew_at)
+    is_called = target.service is not None and target.service.serial == certificate.serial
+    if target.call is None or not is_called:
+        return planned
+    return earlier(planned, called_window(who, target.call, now))
 
 
 def _enrol(
@@ -172,7 +175,7 @@ def _enrol_once(
         if refusal.code == "device-cloned":
             devices.quarantine(db, device, refusal, asker.source, now)
         raise
-    return Enrolled(certificate, chain, renewal_window(certificate, target))
+    return Enrolled(certificate, chain, renewal_window(certificate, target, now))
 
 
 def _replaceable(service: Certificate | None) -> str | None:

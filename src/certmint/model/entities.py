@@ -187,7 +187,8 @@ class Product:
 class Device:
     """One unit. `serial_number` is the maker's; `label` is its part of a DNS name.
 
-    `suspended_for` says why it is suspended: "" for an operator's wish, or a code.
+    `suspended_for` says why it is suspended: "" for an operator's wish, or a code. `firmware` is
+    what it reported last, "" if it never did.
     """
 
     id: str
@@ -202,6 +203,7 @@ class Device:
     owner_id: str | None
     created_at: dt.datetime
     suspended_for: str = ""
+    firmware: str = ""
 
 
 @dataclass(frozen=True)

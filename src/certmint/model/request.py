@@ -8,6 +8,7 @@ import datetime as dt
 from dataclasses import dataclass
 from enum import StrEnum
 
+from certmint.model.campaign import Call
 from certmint.model.constraints import NameConstraints
 from certmint.model.csr import CSR
 from certmint.model.entities import (
@@ -113,7 +114,8 @@ class Facts:
     `ancestors` are the constraints of the authority and of every CA above it.
     `presented` is the certificate that `HoldsCertificate` names; `replaced` the one in `replaces`.
     `newest` is the device's newest service certificate, `sighting` where it came from last; both
-    are read only for a service certificate that a device gets in the field.
+    are read only for a service certificate that a device gets in the field; `call` is what a
+    campaign wants of the newest.
     `ct_logs` is how many certificate transparency logs this installation can submit to.
     """
 
@@ -128,4 +130,5 @@ class Facts:
     replaced: Certificate | None = None
     newest: Certificate | None = None
     sighting: Sighting | None = None
+    call: Call | None = None
     ct_logs: int = 0

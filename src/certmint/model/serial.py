@@ -25,6 +25,11 @@ def new_serial(now: dt.datetime, random_bytes: RandomBytes) -> Serial:
     return Serial((milliseconds.to_bytes(6, "big") + random_bytes(14)).hex())
 
 
+def first_serial(at: dt.datetime) -> Serial:
+    """What sorts before every serial that was given out from then on (ADR 8)."""
+    return new_serial(at, bytes)
+
+
 def parse_serial(text: str) -> Serial:
     """A serial as people write it (hex, any case, with or without colons and leading zeros).
 

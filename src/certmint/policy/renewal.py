@@ -12,8 +12,12 @@ import datetime as dt
 import hashlib
 from dataclasses import dataclass
 
+from certmint.model.campaign import Call, CampaignKind
+
 LATEST = 5 / 6  # share of the lifetime after which no renewal is planned
 WIDTH = 1 / 48  # share of the lifetime that the suggested window is wide
+
+CALLED_BY = 5 / 6  # share of the time to a campaign's deadline in which its windows lie
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -45,3 +49,27 @@ def window(
     middle = latest - behind
     start = (middle - width / 2).replace(microsecond=0)
     return Window(max(start, not_before), (middle + width / 2).replace(microsecond=0))
+
+
+def called_window(device_id: str, call: Call, now: dt.datetime) -> Window:
+    """When a device should renew that a campaign calls: a place of its own before the deadline.
+
+    The places lie evenly over the time from the start to the deadline, but for the last sixth of
+    it, which is left for outages. What is to be revoked should have been replaced already: that
+    window is past (RFC 9773 4.2).
+    """
+    if call.kind is CampaignKind.REVOKE:
+        past = now.replace(microsecond=0) - dt.timedelta(hours=1)
+        return Window(past - dt.timedelta(hours=1), past)
+    time = call.deadline - call.starts_at
+    width = time * WIDTH
+    start = call.starts_at + (time * CALLED_BY - width) * phase_of(device_id)
+    # Whole seconds, and never nothing: a window ends after it begins.
+    first = start.replace(microsecond=0)
+    last = (start + width).replace(microsecond=0)
+    return Window(first, max(last, first + dt.timedelta(seconds=1)))
+
+
+def earlier(planned: Window, called: Window | None) -> Window:
+    """Which window holds: a campaign makes a device renew earlier, never later."""
+    return called if called is not None and called.start < planned.start else planned

@@ -13,7 +13,7 @@ from certmint.model.entities import Certificate
 from certmint.model.evidence import EvidenceKind, HoldsCertificate
 from certmint.model.profile import Purpose
 from certmint.model.request import CertificateRequest, Facts
-from certmint.policy.renewal import window
+from certmint.policy.renewal import called_window, earlier, window
 
 ANSWER_AGAIN = dt.timedelta(hours=1)
 
@@ -107,4 +107,7 @@ def _is_in_time(
     planned = window(
         request.device_id or "", newest.not_before, newest.not_after, facts.product.renew_at
     )
-    return now >= planned.start
+    if facts.call is None:
+        return now >= planned.start
+    called = called_window(request.device_id or "", facts.call, now)
+    return now >= earlier(planned, called).start

@@ -265,6 +265,7 @@ def device_row(device: Device) -> Values:
     return vars(device) | {
         "state": device.state.value,
         "suspended_for": device.suspended_for or None,
+        "firmware": device.firmware or None,
     }
 
 
@@ -282,6 +283,7 @@ def device_of(row: Row) -> Device:
         owner_id=row.owner_id,
         created_at=row.created_at,
         suspended_for=row.suspended_for or "",
+        firmware=row.firmware or "",
     )
 
 

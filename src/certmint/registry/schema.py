@@ -22,6 +22,7 @@ from certmint.registry.acme_schema import (
     acme_renewed,
     acme_replacement,
 )
+from certmint.registry.campaign_schema import campaign, campaign_member
 from certmint.registry.columns import (
     SEQUENCE_NUMBER,
     TEXT,
@@ -88,6 +89,8 @@ __all__ = [
     "audit_head",
     "authority",
     "batch",
+    "campaign",
+    "campaign_member",
     "certificate",
     "crl",
     "device",
@@ -271,6 +274,7 @@ device = sa.Table(
     optional_text("owner_id"),
     time("created_at"),
     optional_text("suspended_for"),
+    optional_text("firmware"),  # as the device reported it
     sa.PrimaryKeyConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "serial_number"),
     sa.UniqueConstraint("tenant_id", "product_id", "label"),

@@ -28,6 +28,7 @@ COMMANDS = {
     "owner": ("owners", "Customers who own devices, and their logins."),
     "batch": ("batches", "Factory runs: mint, resume, show."),
     "certificate": ("certificates", "Certificates: issue, show, revoke."),
+    "campaign": ("campaigns", "Replace or revoke a chosen set of certificates by a deadline."),
     "audit": ("certificates", "The audit log: list, verify."),
     "acme": ("acme", "ACME directories and account bindings."),
     "lab": ("lab", "An ACME server on loopback for clients to be tried against."),

@@ -107,7 +107,7 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
             )
             hardware = reads.expected_hardware(tx, tenant.id, found.device.id)
             ownership = state_of(tx, found.device, here.clock()).value
-    planned = renewal_window(found.service, found) if found.service else None
+    planned = renewal_window(found.service, found, here.clock()) if found.service else None
     now = here.clock()
     rows = [
         {
@@ -181,6 +181,23 @@ def release(config_path: Path, slug: str | None, serial_number: str) -> None:
             by=console_operator(), now=here.clock(),
         )  # fmt: skip
     click.echo(f"{serial_number} has no owner")
+
+
+@device.command()
+@click.argument("serial_number")
+@click.argument("version")
+@config_option
+@tenant_option
+def firmware(config_path: Path, slug: str | None, serial_number: str, version: str) -> None:
+    """Note which firmware a device runs, so that campaigns can choose by it."""
+    from certmint.enrolment import campaigns
+
+    with installation(config_path) as here:
+        campaigns.report_firmware(
+            here.db, tenant_of(here, slug), serial_number, version,
+            by=console_operator(), now=here.clock(),
+        )  # fmt: skip
+    click.echo(f"{serial_number} runs {version}")
 
 
 @device.command()

@@ -107,8 +107,11 @@ class Certificates:
         key_id, serial = fields.cert_id(cert_id)
         found = revocation.renewal_info(self._on.db, key_id, serial, self._on.clock())
         window = {"start": views.when(found.window.start), "end": views.when(found.window.end)}
+        shown: dict[str, object] = {"suggestedWindow": window}
+        if found.explanation_url:
+            shown["explanationURL"] = found.explanation_url
         seconds = ARI_URGENT_RETRY_S if found.is_urgent else ARI_RETRY_S
-        return json_response({"suggestedWindow": window}, headers={"Retry-After": str(seconds)})
+        return json_response(shown, headers={"Retry-After": str(seconds)})
 
 
 def _pem(chain: str) -> Response:

@@ -263,7 +263,7 @@ class DeviceSelfView(_Strict):
     def of(cls, found: DeviceView, now: dt.datetime) -> "DeviceSelfView":
         service, current = found.service, None
         if service is not None and service.revocation is None:
-            planned = renewal_window(service, found)
+            planned = renewal_window(service, found, now)
             current = CurrentView(
                 serial=service.serial,
                 not_before=service.not_before,

@@ -14,7 +14,7 @@ from certmint.model.entities import Certificate, RevocationReason
 from certmint.model.errors import BadInput, Conflict, NotFound, Refused, Unauthenticated
 from certmint.model.names import IPName, parse_name
 from certmint.model.serial import Serial
-from certmint.policy.renewal import Window, window
+from certmint.policy.renewal import Window, called_window, earlier, window
 from certmint.registry import reads
 from certmint.registry.engine import Database
 
@@ -118,10 +118,14 @@ def _holds_all(db: Database, account: Account, certificate: Certificate, now: dt
 
 @dataclass(frozen=True)
 class Renewal:
-    """The suggested window, and whether something is wrong with the certificate."""
+    """The suggested window, and whether somebody waits for the client to come sooner.
+
+    `explanation_url` is a campaign's, for people.
+    """
 
     window: Window
     is_urgent: bool
+    explanation_url: str = ""
 
 
 def renewal_info(db: Database, key_id: bytes, serial: Serial, now: dt.datetime) -> Renewal:
@@ -135,6 +139,9 @@ def renewal_info(db: Database, key_id: bytes, serial: Serial, now: dt.datetime) 
         if found is not None and found.device_id is not None:
             device = reads.device(tx, found.tenant_id, found.device_id)
             product = reads.product(tx, found.tenant_id, device.product_id) if device else None
+        call = (
+            reads.campaign_call(tx, found.tenant_id, found.authority_id, serial) if found else None
+        )
     if found is None:
         raise NotFound("certificate-unknown", "there is no such certificate")
     if found.revocation is not None:
@@ -142,7 +149,11 @@ def renewal_info(db: Database, key_id: bytes, serial: Serial, now: dt.datetime) 
         return Renewal(Window(past - dt.timedelta(hours=1), past), is_urgent=True)
     who = found.device_id or found.serial
     renew_at = product.renew_at if product else _RENEW_AT
-    return Renewal(window(who, found.not_before, found.not_after, renew_at), is_urgent=False)
+    planned = window(who, found.not_before, found.not_after, renew_at)
+    if call is None:
+        return Renewal(planned, is_urgent=False)
+    called = called_window(who, call, now)
+    return Renewal(earlier(planned, called), is_urgent=True, explanation_url=call.explanation_url)
 
 
 def spki_of(der: bytes) -> bytes:

@@ -1,0 +1,103 @@
+"""Things of a manufacturer that take a few words to make: for the tests of tenancy."""
+
+import datetime as dt
+from typing import Any
+
+from certmint.model.campaign import (
+    Campaign,
+    CampaignKind,
+    CampaignState,
+    Member,
+    MemberState,
+    Plan,
+    Selection,
+)
+from certmint.model.desk import (
+    APIToken,
+    Job,
+    JobKind,
+    OperatorApproval,
+)
+from certmint.model.entities import DeviceRequest, Sighting, Wish
+from certmint.model.mail import DomainMail, MailState
+from certmint.model.operations import Operation
+from certmint.model.states import RequestState
+from certmint.registry import writes
+from certmint.registry.desk_rows import Answer
+from certmint.registry.reads.askers import Transfer
+from certmint.registry.reads.logins import DeviceLogin
+
+NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
+LATER = NOW + dt.timedelta(days=1)
+
+
+def approval(maker: Any, operator: Any) -> OperatorApproval:
+    return OperatorApproval(
+        "apr", maker.id, Operation.CREATE_AUTHORITY, "a root", "{}", operator.id, NOW, LATER
+    )
+
+
+def job(maker: Any, operator: Any) -> Job:
+    return Job("job", maker.id, JobKind.VERIFY_AUDIT, "{}", operator.id, NOW)
+
+
+def answer(tenant_id: str, operator: Any) -> Answer:
+    return Answer(tenant_id, operator.id, "key", "hash", NOW)
+
+
+def desk(maker: Any, operator: Any) -> None:
+    """One of everything that an operator leaves on the desk."""
+    token = APIToken("tok", maker.id, operator.id, "first", None, NOW, LATER)
+    maker.write(writes.add_token, token, "hash")
+    maker.db.write(
+        lambda tx: writes.open_operator_session(tx, operator, "session", None, at=NOW, until=LATER)
+    )
+    maker.db.write(lambda tx: writes.add_approval(tx, approval(maker, operator), at=NOW))
+    maker.write(writes.add_job, job(maker, operator))
+    maker.db.write(lambda tx: writes.begin_answer(tx, answer(maker.id, operator), NOW))
+
+
+def campaign(tenant_id: str) -> Campaign:
+    plan = Plan(CampaignKind.REVOKE, NOW, LATER)
+    return Campaign(
+        "cmp", tenant_id, "all", Selection(profile="service"), plan, CampaignState.GATHERING, NOW,
+        "eve", begun_at=LATER,
+    )  # fmt: skip
+
+
+def member(things: Any) -> Member:
+    return Member(things.maker.authority.id, things.certificate.serial, None, MemberState.PENDING)
+
+
+def campaigning(maker: Any) -> None:
+    """A campaign that has the certificate as its member."""
+    made = campaign(maker.id)
+    maker.write(writes.add_campaign, made)
+    maker.db.write(lambda tx: writes.gather_members(tx, made, "f" * 40, (), "f" * 40))
+
+
+def letter(validation: Any) -> DomainMail:
+    """To a contact of the validated domain."""
+    return DomainMail(
+        "mail-1", validation.tenant_id, validation.id, "admin@example.com", "example.com", "hash",
+        b"sealed", MailState.QUEUED, NOW, LATER, NOW,
+    )  # fmt: skip
+
+
+def waiting(device_id: str) -> DeviceLogin:
+    return DeviceLogin(device_id, "dlg", "hash", b"code", 5, NOW, NOW, LATER)
+
+
+def seen(device_id: str, source: str) -> Sighting:
+    return Sighting(device_id, source, "key", NOW)
+
+
+def offer(device_id: str, owner: Any) -> Transfer:
+    return Transfer(device_id, owner.id, owner.id, LATER)
+
+
+def asked(tenant_id: str, device_id: str) -> DeviceRequest:
+    return DeviceRequest(
+        "req", tenant_id, device_id, Wish.CERTIFICATE, "key", b"csr", "x", (), "", "",
+        RequestState.PENDING, NOW, LATER,
+    )  # fmt: skip
