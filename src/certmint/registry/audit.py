@@ -10,7 +10,6 @@ The hash is SHA-256 over the JSON array [previous hash, seq, microseconds since 
 or null, actor, action, subject, detail], ASCII, without spaces; hex throughout.
 """
 
-import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -54,17 +53,10 @@ class Entry:
 
     def digest(self) -> str:
         """The hash that these fields have."""
-        fields = (
-            self.previous_hash,
-            self.seq,
-            microseconds(self.at),
-            self.tenant_id,
-            self.actor,
-            self.action,
-            self.subject,
-            self.detail,
-        )
-        return hashlib.sha256(canonical(fields).encode()).hexdigest()
+        return _digest(
+            self.previous_hash, self.seq, self.at, self.tenant_id, self.actor, self.action,
+            self.subject, self.detail,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +66,11 @@ class AuditReport:
     events: int
     head_hash: str
     broken_at: int | None
+
+
+def _digest(previous_hash: str, seq: int, at: dt.datetime, *told: str | None) -> str:
+    fields = (previous_hash, seq, microseconds(at), *told)
+    return hashlib.sha256(canonical(fields).encode()).hexdigest()
 
 
 START = "0" * 64  # what the first event names as the hash before it
@@ -94,18 +91,9 @@ def append(tx: sa.Connection, event: Event) -> Entry:
             "audit-head-missing",
             "the audit log has lost its end, so nothing can be written: restore a backup",
         )
-    draft = Entry(
-        seq=head.seq + 1,
-        at=event.at,
-        tenant_id=event.tenant_id,
-        actor=event.actor,
-        action=event.action,
-        subject=event.subject,
-        detail=canonical(dict(event.detail)),
-        previous_hash=head.hash,
-        hash="",
-    )
-    entry = dataclasses.replace(draft, hash=draft.digest())
+    seq, detail = head.seq + 1, canonical(dict(event.detail))
+    told = (event.tenant_id, event.actor, event.action, event.subject, detail)
+    entry = Entry(seq, event.at, *told, head.hash, _digest(head.hash, seq, event.at, *told))
     _APPEND.run(tx, vars(entry))
     _ADVANCE.run(tx, {"new_seq": entry.seq, "new_hash": entry.hash})
     return entry

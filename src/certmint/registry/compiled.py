@@ -21,15 +21,23 @@ from certmint.registry.columns import Timestamp, moment, to_number
 
 Values = Mapping[str, Any]
 FEW = 4
+_REMEMBERED = 1024
 CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
 DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
 
 
 class Compiled:
-    """One statement. Its rows have the names of its columns."""
+    """One statement. Its rows have the names of its columns.
 
-    def __init__(self, statement: sa.ClauseElement) -> None:
+    With `of` they are what that makes of them, remembered by the row's contents: for rows that
+    hardly change and are read with every request, understanding costs more than reading.
+    """
+
+    def __init__(
+        self, statement: sa.ClauseElement, of: Callable[[Any], object] | None = None
+    ) -> None:
         self._statement = statement
+        self._of = of
         self._compiled: dict[str, _InDialect] = {}
 
     def first(self, tx: sa.Connection, **values: Any) -> Any:
@@ -58,7 +66,7 @@ class Compiled:
         dialect = tx.dialect
         ready = self._compiled.get(dialect.name)
         if ready is None:
-            ready = self._compiled[dialect.name] = _InDialect(self._statement, dialect)
+            ready = self._compiled[dialect.name] = _InDialect(self._statement, dialect, self._of)
         return ready
 
 
@@ -95,7 +103,12 @@ class Among:
 class _InDialect:
     """A statement in the words of one driver."""
 
-    def __init__(self, statement: sa.ClauseElement, dialect: sa.Dialect) -> None:
+    def __init__(
+        self,
+        statement: sa.ClauseElement,
+        dialect: sa.Dialect,
+        of: Callable[[Any], object] | None,
+    ) -> None:
         # Inserts take every column of their table, as `execute` does for a row that has them all.
         compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
         self._sql = str(compiled)
@@ -113,6 +126,8 @@ class _InDialect:
             if not bound.required and bound.value is not None
         }
         self.row = _row_maker(compiled)
+        if of is not None:
+            self.row = _remembering(self.row, of)
 
     def execute(self, tx: sa.Connection, values: Values) -> Any:
         """The driver's cursor."""
@@ -162,6 +177,16 @@ def _driver(tx: sa.Connection) -> Any:
 def _explained(tx: sa.Connection, error: Exception) -> Exception:
     name = str(tx.get_execution_options().get(DATABASE_NAME, "database"))
     return failures.translate(error, name) or error
+
+
+def _remembering(
+    row: Callable[[Sequence[Any]], Any], of: Callable[[Any], object]
+) -> Callable[[Sequence[Any]], Any]:
+    @functools.lru_cache(maxsize=_REMEMBERED)
+    def made(values: Sequence[Any]) -> object:
+        return of(row(values))
+
+    return made
 
 
 def _row_maker(compiled: SQLCompiler) -> Callable[[Sequence[Any]], Any]:

@@ -77,7 +77,7 @@ def begin(
     if found[1].type is ChallengeType.DEVICE_ATTEST_01:
         raise BadInput("attestation-missing", "device-attest-01 is answered with an attObj")
     try:
-        db.write(
+        db.post(  # if the power fails before it is durable, the challenge is still to be answered
             lambda tx: writes.move_acme_challenge(
                 tx, account.tenant_id, challenge_id, ChallengeState.PENDING,
                 ChallengeEvent.ANSWERED, at=now,
@@ -277,7 +277,8 @@ def pass_challenge(
     for order in reads.acme_orders_of_authorization(tx, authorization.id):
         if order.state is not OrderState.PENDING:
             continue
-        held = reads.acme_authorizations(tx, authorization.account_id, order.authorization_ids)
+        others = [each for each in order.authorization_ids if each != authorization.id]
+        held = reads.acme_authorizations(tx, authorization.account_id, others)
         if all(each.state is AuthorizationState.VALID for each in held.values()):
             writes.move_acme_order(
                 tx, tenant, order.id, OrderState.PENDING, OrderEvent.AUTHORIZED, at=now

@@ -4,7 +4,9 @@ import dataclasses
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from certmint.enrolment.acme import authorizations, star
 from certmint.enrolment.acme import limits as rates
@@ -230,7 +232,8 @@ def finalize(
             lifetime = star.lifetime(renewal, profile_of(tx, directory, order), now, now)
         request = request_for(tx, directory, account, order, csr, now, lifetime=lifetime)
     try:
-        _move(db, order, OrderState.READY, OrderEvent.FINALIZED, now)
+        # Durable with the intent at the latest: nothing is signed for an order that is not taken.
+        db.post(partial(_moved, order, OrderState.READY, OrderEvent.FINALIZED, now, ""))
     except WrongState:  # between our look and our move somebody else took it, or gave it up
         raise WrongState("order-not-ready", "another request took the order") from None
     try:
@@ -243,7 +246,8 @@ def finalize(
             _move(db, order, OrderState.PROCESSING, OrderEvent.FAILED, now, error)
         raise
     except CertmintError:  # a fault of ours, not of the request: the order can be tried again
-        _move(db, order, OrderState.PROCESSING, OrderEvent.DECLINED, now)
+        with suppress(WrongState):  # where the registry failed, it was not even taken
+            _move(db, order, OrderState.PROCESSING, OrderEvent.DECLINED, now)
         raise
     return dataclasses.replace(
         order, state=OrderState.VALID, authority_id=made.authority_id, serial=made.serial
@@ -274,8 +278,11 @@ def _move(
     now: dt.datetime,
     error: str = "",
 ) -> None:
-    db.write(
-        lambda tx: writes.move_acme_order(
-            tx, order.tenant_id, order.id, state, event, error=error, at=now
-        )
-    )
+    db.write(partial(_moved, order, state, event, now, error))
+
+
+def _moved(
+    order: Order, state: OrderState, event: OrderEvent, now: dt.datetime, error: str,
+    tx: Transaction,
+) -> None:  # fmt: skip
+    writes.move_acme_order(tx, order.tenant_id, order.id, state, event, error=error, at=now)

@@ -41,12 +41,14 @@ _IS_PROCESSING = sa.text("state = 'processing'")
 _DIRECTORY_BY_URL = Compiled(
     sa.select(schema.acme_directory)
     .join(schema.manufacturer, _MANUFACTURER.id == _DIRECTORY.tenant_id)
-    .where(_MANUFACTURER.slug == sa.bindparam("slug"), _DIRECTORY.name == sa.bindparam("name"))
+    .where(_MANUFACTURER.slug == sa.bindparam("slug"), _DIRECTORY.name == sa.bindparam("name")),
+    of=acme_rows.directory_of,
 )
 _ACCOUNT_BY_ID = Compiled(
     sa.select(schema.acme_account).where(
         _ACCOUNT.directory_id == sa.bindparam("directory_id"), _ACCOUNT.id == sa.bindparam("id")
-    )
+    ),
+    of=acme_rows.account_of,
 )
 _BINDING_BY_ID = Compiled(
     sa.select(schema.acme_binding).where(
@@ -109,8 +111,8 @@ WantedIdentifier = tuple[str, str, bool]
 
 def acme_directory(tx: Transaction, tenant_slug: str, name: str) -> Directory | None:
     """A directory by the two words of its URL, of any tenant."""
-    row = _DIRECTORY_BY_URL.first(tx, slug=tenant_slug, name=name)
-    return None if row is None else acme_rows.directory_of(row)
+    found: Directory | None = _DIRECTORY_BY_URL.first(tx, slug=tenant_slug, name=name)
+    return found
 
 
 def acme_directories(tx: Transaction, tenant_id: str) -> list[Directory]:
@@ -136,8 +138,8 @@ def acme_directory_by_id(tx: Transaction, directory_id: str) -> tuple[str, Direc
 
 def acme_account(tx: Transaction, directory_id: str, account_id: str) -> Account | None:
     """An account of the directory by its id, in whatever state."""
-    row = _ACCOUNT_BY_ID.first(tx, directory_id=directory_id, id=account_id)
-    return None if row is None else acme_rows.account_of(row)
+    found: Account | None = _ACCOUNT_BY_ID.first(tx, directory_id=directory_id, id=account_id)
+    return found
 
 
 def acme_account_by_key(tx: Transaction, directory_id: str, thumbprint: str) -> Account | None:

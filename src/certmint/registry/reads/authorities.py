@@ -14,19 +14,24 @@ _CRL = schema.crl.c
 _BY_ID = Compiled(
     sa.select(schema.authority).where(
         _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.id == sa.bindparam("id")
-    )
+    ),
+    of=rows.authority_of,
 )
 _BY_NAME = Compiled(
     sa.select(schema.authority).where(
         _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.name == sa.bindparam("name")
-    )
+    ),
+    of=rows.authority_of,
 )
 _OF_TENANT = Compiled(
     sa.select(schema.authority)
     .where(_AUTHORITY.tenant_id == sa.bindparam("tenant_id"))
-    .order_by(_AUTHORITY.name)
+    .order_by(_AUTHORITY.name),
+    of=rows.authority_of,
 )
-_OF_ANY_TENANT = Compiled(sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")))
+_OF_ANY_TENANT = Compiled(
+    sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")), of=rows.authority_of
+)
 _BY_KEY_ID = Compiled(
     sa.select(schema.authority)
     .where(_AUTHORITY.key_id == sa.bindparam("key_id"))
@@ -34,7 +39,8 @@ _BY_KEY_ID = Compiled(
         (_AUTHORITY.state != sa.bindparam("active", AuthorityState.ACTIVE.value)),
         _AUTHORITY.created_at.desc(),
     )
-    .limit(1)
+    .limit(1),
+    of=rows.authority_of,
 )
 _LATEST_CRL = Compiled(
     sa.select(schema.crl)
@@ -46,17 +52,20 @@ _LATEST_CRL = Compiled(
 
 def authority(tx: Transaction, tenant_id: str, authority_id: str) -> Authority | None:
     """An authority of the tenant by its id."""
-    return _authority(_BY_ID.first(tx, tenant_id=tenant_id, id=authority_id))
+    found: Authority | None = _BY_ID.first(tx, tenant_id=tenant_id, id=authority_id)
+    return found
 
 
 def authority_by_name(tx: Transaction, tenant_id: str, name: str) -> Authority | None:
     """An authority of the tenant by the name that people type."""
-    return _authority(_BY_NAME.first(tx, tenant_id=tenant_id, name=name))
+    found: Authority | None = _BY_NAME.first(tx, tenant_id=tenant_id, name=name)
+    return found
 
 
 def authority_for_status(tx: Transaction, authority_id: str) -> Authority | None:
     """An authority of any tenant: relying parties ask without saying who they are."""
-    return _authority(_OF_ANY_TENANT.first(tx, id=authority_id))
+    found: Authority | None = _OF_ANY_TENANT.first(tx, id=authority_id)
+    return found
 
 
 def authority_by_key_id(tx: Transaction, key_id_hex: str) -> Authority | None:
@@ -64,12 +73,13 @@ def authority_by_key_id(tx: Transaction, key_id_hex: str) -> Authority | None:
 
     Of several with one key (a cross-certified one), an active one, the newest first.
     """
-    return _authority(_BY_KEY_ID.first(tx, key_id=key_id_hex))
+    found: Authority | None = _BY_KEY_ID.first(tx, key_id=key_id_hex)
+    return found
 
 
 def authorities(tx: Transaction, tenant_id: str) -> list[Authority]:
     """Every authority of the tenant, by name."""
-    return [rows.authority_of(row) for row in _OF_TENANT.all(tx, tenant_id=tenant_id)]
+    return _OF_TENANT.all(tx, tenant_id=tenant_id)
 
 
 def all_authorities(tx: Transaction) -> list[Authority]:
@@ -82,7 +92,3 @@ def latest_crl(tx: Transaction, authority_id: str, shard: int) -> rows.CRLRow | 
     """The CRL with the highest number of one shard, of any tenant."""
     row = _LATEST_CRL.first(tx, authority_id=authority_id, shard=shard)
     return None if row is None else rows.crl_of(row)
-
-
-def _authority(row: rows.Row | None) -> Authority | None:
-    return None if row is None else rows.authority_of(row)

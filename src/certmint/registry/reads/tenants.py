@@ -1,7 +1,6 @@
 """Reading manufacturers, their domains and profiles, and the audit log."""
 
 import hashlib
-from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -18,10 +17,23 @@ _DOMAIN = schema.domain_validation.c
 _PROFILE = schema.profile.c
 _AUDIT = schema.audit_event.c
 
+
+def _profile_of(row: rows.Row) -> Profile:
+    # Certificates name a profile's version as their reason, so a version is never edited.
+    if hashlib.sha256(row.document.encode()).hexdigest() != row.document_hash:
+        raise Misconfigured(
+            "profile-altered",
+            f"version {row.version} of profile {row.name!r} was changed in the database: "
+            "restore a backup",
+        )
+    return documents.profile_of(row.document)
+
+
 _VERIFIED = Compiled(
     sa.select(schema.domain_validation)
     .where(_DOMAIN.tenant_id == sa.bindparam("tenant_id"), _DOMAIN.verified_at.is_not(None))
-    .order_by(_DOMAIN.verified_at, _DOMAIN.id)
+    .order_by(_DOMAIN.verified_at, _DOMAIN.id),
+    of=rows.domain_validation_of,
 )
 _OF_PROFILE = (
     sa.select(schema.profile)
@@ -29,8 +41,10 @@ _OF_PROFILE = (
     .order_by(_PROFILE.version.desc())
     .limit(1)
 )
-_NEWEST_PROFILE = Compiled(_OF_PROFILE)
-_VERSION_OF_PROFILE = Compiled(_OF_PROFILE.where(_PROFILE.version == sa.bindparam("version")))
+_NEWEST_PROFILE = Compiled(_OF_PROFILE, of=_profile_of)
+_VERSION_OF_PROFILE = Compiled(
+    _OF_PROFILE.where(_PROFILE.version == sa.bindparam("version")), of=_profile_of
+)
 
 
 def manufacturer(tx: Transaction, manufacturer_id: str) -> Manufacturer | None:
@@ -81,19 +95,19 @@ def domain_validations(
 
 def verified_domains(tx: Transaction, tenant_id: str) -> tuple[DomainValidation, ...]:
     """Every attempt that succeeded, oldest first; whether it is still young enough is policy's."""
-    found = _VERIFIED.all(tx, tenant_id=tenant_id)
-    return tuple(rows.domain_validation_of(row) for row in found)
+    return tuple(_VERIFIED.all(tx, tenant_id=tenant_id))
 
 
 def profile(
     tx: Transaction, tenant_id: str, name: str, version: int | None = None
 ) -> Profile | None:
     """One version of a profile, or the newest. Raises Misconfigured `profile-altered`."""
+    found: Profile | None
     if version is None:
-        row = _NEWEST_PROFILE.first(tx, tenant_id=tenant_id, name=name)
+        found = _NEWEST_PROFILE.first(tx, tenant_id=tenant_id, name=name)
     else:
-        row = _VERSION_OF_PROFILE.first(tx, tenant_id=tenant_id, name=name, version=version)
-    return None if row is None else _profile_of(row)
+        found = _VERSION_OF_PROFILE.first(tx, tenant_id=tenant_id, name=name, version=version)
+    return found
 
 
 def profiles(tx: Transaction, tenant_id: str) -> list[Profile]:
@@ -140,15 +154,3 @@ def latest_events(
         .limit(limit)
     )
     return [Entry(*row) for row in tx.execute(query)]
-
-
-@lru_cache(maxsize=1024)
-def _profile_of(row: rows.Row) -> Profile:
-    # Certificates name a profile's version as their reason, so a version is never edited.
-    if hashlib.sha256(row.document.encode()).hexdigest() != row.document_hash:
-        raise Misconfigured(
-            "profile-altered",
-            f"version {row.version} of profile {row.name!r} was changed in the database: "
-            "restore a backup",
-        )
-    return documents.profile_of(row.document)
