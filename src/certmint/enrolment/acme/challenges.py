@@ -77,7 +77,7 @@ def begin(
     if found[1].type is ChallengeType.DEVICE_ATTEST_01:
         raise BadInput("attestation-missing", "device-attest-01 is answered with an attObj")
     try:
-        db.post(  # if the power fails before it is durable, the challenge is still to be answered
+        db.write(  # if the power fails before it is durable, the challenge is still to be answered
             lambda tx: writes.move_acme_challenge(
                 tx, account.tenant_id, challenge_id, ChallengeState.PENDING,
                 ChallengeEvent.ANSWERED, at=now,

@@ -233,7 +233,7 @@ def finalize(
         request = request_for(tx, directory, account, order, csr, now, lifetime=lifetime)
     try:
         # Durable with the intent at the latest: nothing is signed for an order that is not taken.
-        db.post(partial(_moved, order, OrderState.READY, OrderEvent.FINALIZED, now, ""))
+        db.write(partial(_moved, order, OrderState.READY, OrderEvent.FINALIZED, now, ""))
     except WrongState:  # between our look and our move somebody else took it, or gave it up
         raise WrongState("order-not-ready", "another request took the order") from None
     try:
