@@ -12,49 +12,15 @@ from certmint.model.campaign import (
     Plan,
     Selection,
 )
-from certmint.model.desk import (
-    APIToken,
-    Job,
-    JobKind,
-    OperatorApproval,
-)
 from certmint.model.entities import DeviceRequest, Sighting, Wish
 from certmint.model.mail import DomainMail, MailState
-from certmint.model.operations import Operation
 from certmint.model.states import RequestState
 from certmint.registry import writes
-from certmint.registry.desk_rows import Answer
 from certmint.registry.reads.askers import Transfer
 from certmint.registry.reads.logins import DeviceLogin
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(days=1)
-
-
-def approval(maker: Any, operator: Any) -> OperatorApproval:
-    return OperatorApproval(
-        "apr", maker.id, Operation.CREATE_AUTHORITY, "a root", "{}", operator.id, NOW, LATER
-    )
-
-
-def job(maker: Any, operator: Any) -> Job:
-    return Job("job", maker.id, JobKind.VERIFY_AUDIT, "{}", operator.id, NOW)
-
-
-def answer(tenant_id: str, operator: Any) -> Answer:
-    return Answer(tenant_id, operator.id, "key", "hash", NOW)
-
-
-def desk(maker: Any, operator: Any) -> None:
-    """One of everything that an operator leaves on the desk."""
-    token = APIToken("tok", maker.id, operator.id, "first", None, NOW, LATER)
-    maker.write(writes.add_token, token, "hash")
-    maker.db.write(
-        lambda tx: writes.open_operator_session(tx, operator, "session", None, at=NOW, until=LATER)
-    )
-    maker.db.write(lambda tx: writes.add_approval(tx, approval(maker, operator), at=NOW))
-    maker.write(writes.add_job, job(maker, operator))
-    maker.db.write(lambda tx: writes.begin_answer(tx, answer(maker.id, operator), NOW))
 
 
 def campaign(tenant_id: str) -> Campaign:
