@@ -61,6 +61,7 @@ def things(shop: House) -> dict[str, str]:
         "serial": certificate.serial,
         "owner_id": owner.id,
         "batch_id": batches.batch_of(shop.here.db, shop.maker, batch.id).id,
+        "campaign_id": made("/campaigns", CALLS[Operation.CREATE_CAMPAIGN][2]),
         "job_id": job,
         "approval_id": made(
             "/certificates/revocations", {"serials": [certificate.serial], "reason": "superseded"}
@@ -152,6 +153,23 @@ CALLS: dict[Operation, tuple[str, str, Any]] = {
     ),
     Operation.REVOKE_CERTIFICATE: ("POST", "/certificates/{serial}/revocation", {}),
     Operation.REVOKE_CERTIFICATES: ("POST", "/certificates/revocations", {"serials": ["{serial}"]}),
+    Operation.LIST_CAMPAIGNS: ("GET", "/campaigns", None),
+    Operation.CREATE_CAMPAIGN: (
+        "POST", "/campaigns",
+        {
+            "name": "c", "selection": {"profile": "service"},
+            "plan": {"kind": "replace", "deadline": "2099-01-01T00:00:00Z"},
+        },
+    ),
+    Operation.SHOW_CAMPAIGN: ("GET", "/campaigns/{campaign_id}", None),
+    Operation.PREVIEW_CAMPAIGN: ("GET", "/campaigns/{campaign_id}/preview", None),
+    Operation.REPORT_CAMPAIGN: ("GET", "/campaigns/{campaign_id}/report", None),
+    Operation.START_CAMPAIGN: ("POST", "/campaigns/{campaign_id}/start", {}),
+    Operation.APPROVE_CAMPAIGN: ("POST", "/campaigns/{campaign_id}/approval", {}),
+    Operation.PAUSE_CAMPAIGN: ("POST", "/campaigns/{campaign_id}/pause", {}),
+    Operation.RESUME_CAMPAIGN: ("POST", "/campaigns/{campaign_id}/resumption", {}),
+    Operation.CANCEL_CAMPAIGN: ("POST", "/campaigns/{campaign_id}/cancellation", {}),
+    Operation.REPORT_FIRMWARE: ("PUT", "/devices/{serial_number}/firmware", {"firmware": "1.0"}),
     Operation.LIST_AUDIT_EVENTS: ("GET", "/audit/events", None),
     Operation.VERIFY_AUDIT: ("POST", "/audit/verification", {}),
     Operation.LIST_JOBS: ("GET", "/jobs", None),

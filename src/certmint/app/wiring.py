@@ -265,6 +265,7 @@ def rest_services(here: Installation, metrics: Callable[[], bytes] = lambda: b""
         proofs=proofs(here),
         packages=here.config.resolve(settings.rest.packages),
         requests_minute=settings.rest.requests_minute,
+        four_eyes_above=settings.campaigns.four_eyes_above,
         metrics=metrics,
         oidc=openid(here.config),
     )

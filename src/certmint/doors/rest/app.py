@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from certmint.doors.http import BodyLimit, problem, problem_response, unexpected
 from certmint.doors.rest import desk_views
 from certmint.doors.rest.callers import Services
+from certmint.doors.rest.campaigns import campaign_routes
 from certmint.doors.rest.catalogue import catalogue_routes
 from certmint.doors.rest.devices import device_routes
 from certmint.doors.rest.domains import domain_routes
@@ -28,7 +29,9 @@ from certmint.model.errors import CertmintError
 __all__ = ["Services", "operator_routes", "rest_app"]
 
 _PREFIX = "/api/v1"
-_LONG_BODIES = (f"{_PREFIX}/devices/changes", f"{_PREFIX}/certificates/revocations")
+_LONG_BODIES = tuple(
+    _PREFIX + path for path in ("/devices/changes", "/certificates/revocations", "/campaigns")
+)
 _PROBLEM = {
     "model": desk_views.Problem,
     "description": "a problem document (RFC 9457)",
@@ -75,6 +78,7 @@ def operator_routes(services: Services) -> APIRouter:
     people_routes(services, router)
     catalogue_routes(services, router)
     domain_routes(services, router)
+    campaign_routes(services, router)
     fleet_routes(services, router)
     record_routes(services, router)
     waiting_routes(services, router)

@@ -49,6 +49,7 @@ class Services:
     proofs: proving.Proofs
     packages: Path
     requests_minute: int
+    four_eyes_above: int
     metrics: Callable[[], bytes]
     oidc: OIDC = field(default_factory=OIDC)
 
