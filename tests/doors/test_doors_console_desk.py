@@ -17,7 +17,7 @@ from certmint.model.states import DeviceEvent
 from certmint.registry import reads
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
-PAGES = ("", "devices", "devices/R1", "batches", "domains", "approvals")
+PAGES = ("", "devices", "devices/R1", "batches", "campaigns", "domains", "approvals")
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +173,31 @@ def test_what_a_maker_writes_is_shown_and_not_run(shop: House, app: Any) -> None
     assert b"<script" not in shown
     assert b"&lt;script" in shown
     assert call(app, "GET", "/console/devices?state=nonsense", headers=cookie).status == 400
+
+
+def test_a_campaign_is_agreed_to_in_the_browser(shop: House, app: Any) -> None:
+    """One that revokes waits for somebody who did not draft it, and then begins."""
+    headers = {"authorization": f"Bearer {shop.tokens['acme/administrator']}"}
+    body = {
+        "name": "leaked firmware",
+        "selection": {"product": "router"},
+        "plan": {"kind": "revoke", "deadline": "2099-01-01T00:00:00Z", "reason": "superseded"},
+    }
+    made = call(shop.rest, "POST", "/api/v1/campaigns", body=body, headers=headers)
+    assert (made.status, made.json["needs_approval"]) == (201, True)
+    path = f"/api/v1/campaigns/{made.json['id']}"
+    started = call(shop.rest, "POST", f"{path}/start", body={}, headers=headers)
+    assert started.json["state"] == "awaiting-approval"
+    assert call(shop.rest, "POST", f"{path}/approval", headers=headers).code == "four-eyes"
+
+    own = call(app, "GET", "/console/campaigns", headers=cookie_of(shop, app, "acme/administrator"))
+    assert b"leaked firmware" in own.body
+    assert b"campaigns/approve" not in own.body
+    cookie = cookie_of(shop, app, "acme/security-officer")
+    shown = call(app, "GET", "/console/campaigns", headers=cookie)
+    form = f"id={made.json['id']}&csrf={csrf_in(shown)}".encode()
+    agreed = call(app, "POST", "/console/campaigns/approve", body=form, headers=FORM | cookie)
+    assert (agreed.status, agreed.headers["location"]) == (303, "/console/campaigns")
+    now_is = call(shop.rest, "GET", path, headers=headers).json
+    assert now_is["state"] == "gathering"
+    assert now_is["approved_by"] != now_is["created_by"]

@@ -79,7 +79,7 @@ def test_an_operator_looks_after_the_fleet(shop: House, window: Page, screens: P
     assert window.inner_text("h1").split() == ["R3", "suspended"]
     assert window.locator(".timeline li").count() >= 4
     window.screenshot(path=screens / "console-device.png", full_page=True)
-    for page in ("batches", "domains", "approvals", "devices"):
+    for page in ("batches", "campaigns", "domains", "approvals", "devices"):
         window.click(f"nav >> text={page.title()}")
         assert window.inner_text("h1") == page.title()
         window.screenshot(path=screens / f"console-{page}.png")

@@ -16,7 +16,7 @@ from certmint.doors.console.session import (
     Visit,
     inside,
 )
-from certmint.enrolment import approvals, domains, operators, overview
+from certmint.enrolment import approvals, campaigns, domains, operators, overview
 from certmint.enrolment.approvals import Deed
 from certmint.enrolment.oidc import OIDC
 from certmint.model.desk import ApprovalState
@@ -70,6 +70,8 @@ def desk_routes(desk: Desk, logins: list[Route]) -> list[Route]:
         route("/console/devices", Operation.LIST_DEVICES, pages.devices),
         route("/console/devices/{serial_number:path}", Operation.SHOW_DEVICE, pages.device),
         route("/console/batches", Operation.LIST_BATCHES, pages.batches),
+        route("/console/campaigns", Operation.LIST_CAMPAIGNS, pages.campaigns),
+        route("/console/campaigns/approve", Operation.APPROVE_CAMPAIGN, pages.agree, "POST"),
         route("/console/domains", Operation.LIST_DOMAINS, pages.domains),
         route("/console/approvals", Operation.LIST_APPROVALS, pages.approvals),
         route("/console/approvals/approve", Operation.APPROVE, pages.approve, "POST"),
@@ -136,6 +138,24 @@ class _Pages:
             done = each.size - counts.get(DeviceState.EXPECTED, 0)
             shown.append((each, products.get(each.product_id, ""), done, progress(done, each.size)))
         return visit.show("batches.html", batches=shown)
+
+    def campaigns(self, visit: Visit) -> Response:
+        tenant = visit.me.tenant.id
+        with self._desk.db.read() as tx:
+            found = list(reversed(reads.campaigns(tx, tenant, limit=1_000)))[:_PAGE]
+            names = {f"operator:{each.id}": each.name for each in reads.operators(tx, tenant)}
+        shown = [(each, progress(each.size - each.pending, each.size)) for each in found]
+        return visit.show(
+            "campaigns.html", campaigns=shown, names=names,
+            may_agree=visit.me.may(Operation.APPROVE_CAMPAIGN),
+        )  # fmt: skip
+
+    def agree(self, visit: Visit) -> Response:
+        campaigns.approve(
+            self._desk.db, visit.me.tenant, visit.form.get("id", ""),
+            by=visit.me.by, now=self._desk.clock(),
+        )  # fmt: skip
+        return RedirectResponse("/console/campaigns", 303)
 
     def domains(self, visit: Visit) -> Response:
         now = self._desk.clock()

@@ -58,6 +58,7 @@ MENU = (
     (HOME, "Overview", Operation.LIST_DEVICES),
     ("/console/devices", "Devices", Operation.LIST_DEVICES),
     ("/console/batches", "Batches", Operation.LIST_BATCHES),
+    ("/console/campaigns", "Campaigns", Operation.LIST_CAMPAIGNS),
     ("/console/domains", "Domains", Operation.LIST_DOMAINS),
     ("/console/approvals", "Approvals", Operation.LIST_APPROVALS),
 )
