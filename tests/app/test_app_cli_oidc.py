@@ -1,6 +1,7 @@
 """OpenID providers as an operator sets them up: the section `[oidc]`, and `certmint owner link`."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def write(folder: Path, text: str) -> Path:
 def test_the_example_s_provider_can_be_uncommented(tmp_path: Path) -> None:
     """Every commented setting of a provider is one that there is, and says the default."""
     _, _, section = config.EXAMPLE.partition("# [[oidc.providers]]\n")
-    lines = section.partition("\n[")[0].splitlines()
+    lines = re.split(r"\n(?:# \[)?\[", section)[0].splitlines()
     settings = [line.removeprefix("# ") for line in lines if " = " in line]
     path = write(tmp_path, "\n".join(["[[oidc.providers]]", *settings]))
     (found,) = config.load(path).settings.oidc.providers
