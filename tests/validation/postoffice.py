@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import email
 import email.policy
+import logging
 import re
 import ssl
 import threading
@@ -17,6 +18,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # it goes on after a test has ended
 
 LOGIN = ("certmint", "a password that is not for logs")
 
