@@ -300,3 +300,14 @@ def test_long_lists_of_serials_fit(shop: House) -> None:
     """10,000 serials are more than other bodies may have."""
     body = {"serials": [os.urandom(19).hex() for _ in range(10_000)], "reason": "superseded"}
     assert ask(shop, "POST", "/certificates/revocations", body).code == "certificate-unknown"
+
+
+def test_numbers_and_times_beyond_all_bounds_are_refused(shop: House) -> None:
+    """Found by schemathesis: what no column and no calendar can hold is the client's mistake."""
+    assert ask(shop, "GET", f"/profiles/service?version={2**70}").code == "request-syntax"
+    body = {
+        "name": "late",
+        "selection": {"product": "router"},
+        "plan": {"kind": "replace", "deadline": "9999-12-31T23:59:59-10:00"},
+    }
+    assert ask(shop, "POST", "/campaigns", body).code == "campaign-plan"

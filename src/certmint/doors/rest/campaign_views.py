@@ -14,6 +14,7 @@ from certmint.model.campaign import (
     CampaignKind,
     Plan,
 )
+from certmint.model.errors import BadInput
 from certmint.model.keys import KeyKind
 from certmint.model.profile import Purpose
 
@@ -70,7 +71,10 @@ class PlanBody(RevocationBody):
 
 
 def _utc(moment: dt.datetime) -> dt.datetime:
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    try:
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except OverflowError:
+        raise BadInput("campaign-plan", f"{moment.isoformat()} is after the year 9999") from None
 
 
 class CampaignBody(_Strict):

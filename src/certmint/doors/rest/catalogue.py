@@ -2,8 +2,9 @@
 
 import datetime as dt
 import json
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from certmint.doors.rest import desk_views as views
 from certmint.doors.rest.callers import Services
@@ -17,6 +18,8 @@ from certmint.enrolment.wishes import AuthorityWish, new_authority
 from certmint.model.errors import NotFound
 from certmint.model.profile import Profile
 from certmint.registry import reads
+
+Version = Annotated[int | None, Query(ge=1, le=2**31)]
 
 
 def catalogue_routes(services: Services, router: APIRouter) -> None:
@@ -93,7 +96,7 @@ def _profile_routes(services: Services, router: APIRouter) -> None:
         )  # fmt: skip
 
     @router.get("/profiles/{name}", dependencies=LISTED)
-    def show_profile(me: Me, name: str, version: int | None = None) -> views.ProfileView:
+    def show_profile(me: Me, name: str, version: Version = None) -> views.ProfileView:
         """One profile: its newest version, or the one that was asked for."""
         with db.read() as tx:
             found = reads.profile(tx, me.tenant.id, name, version)
