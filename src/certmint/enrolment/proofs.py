@@ -101,11 +101,13 @@ def _persistent(attempt: DomainValidation, world: World, now: dt.datetime) -> di
 def _file(attempt: DomainValidation, world: World) -> dict[str, object]:
     file = attempt.record_name.rpartition("/")[2]
     try:
-        return pkivalidation.check(
+        found = pkivalidation.check(
             DNSName(attempt.domain), file, attempt.random_value, world.resolver, world.reach
         )
     except Failed as failure:
         raise _told(failure) from None
+    # Private networks and other ports are for private authorities: policy reads it.
+    return found if world.reach == Reach() else found | {"reach": "private"}
 
 
 def _told(failure: Failed) -> Refused | Unavailable:

@@ -6,6 +6,7 @@ hierarchies of its own; what counts today may lapse on the day on which a window
 """
 
 import datetime as dt
+import json
 from functools import cache
 
 from publicsuffixlist import PublicSuffixList
@@ -57,7 +58,7 @@ def usable_until(
     if found.verified_at is None and verified_at is None:
         return None
     public = trust is Trust.PUBLIC
-    if public and found.method is ValidationMethod.OPERATOR:
+    if public and (found.method is ValidationMethod.OPERATOR or _is_of_a_lab(found)):
         return None
     windows = calendar.PUBLIC_VALIDATION_REUSE if public else calendar.PRIVATE_VALIDATION_REUSE
     until = _end(windows, found.created_at)
@@ -66,6 +67,11 @@ def usable_until(
     if public and found.method is ValidationMethod.EMAIL:
         until = min(until, _midnight(calendar.PUBLIC_EMAIL.ends) - _INSTANT)
     return until
+
+
+def _is_of_a_lab(found: DomainValidation) -> bool:
+    """Whether it was looked for with the reach that only private authorities may have."""
+    return bool(found.evidence) and json.loads(found.evidence).get("reach") == "private"
 
 
 _INSTANT = dt.timedelta(microseconds=1)
