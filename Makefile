@@ -43,7 +43,7 @@ imports: $(VENV)/dev.stamp
 	@$(BIN)/lint-imports --no-cache
 
 fast: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -n 2 -m "not slow" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
 
 interop: $(VENV)/dev.stamp ## real clients against the real server, on loopback: under two minutes
 	@$(BIN)/python -m pytest tests/interop
