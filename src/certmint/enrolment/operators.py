@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from certmint.enrolment.manufacturers import new_id
 from certmint.model.desk import APIToken
 from certmint.model.entities import Manufacturer, Operator, Role
-from certmint.model.errors import BadInput, NotFound, Unauthenticated
+from certmint.model.errors import BadInput, Forbidden, NotFound, Unauthenticated
 from certmint.model.operations import Scope
 from certmint.model.serial import RandomBytes
 from certmint.registry import reads, writes
@@ -80,13 +80,20 @@ def add_token(
     now: dt.datetime,
     random_bytes: RandomBytes,
     scopes: Sequence[str] | None = None,
+    within: frozenset[Scope] | None = None,
 ) -> NewToken:
     """Another token of an operator; its value exists nowhere but in this answer.
 
-    Raises NotFound `operator-unknown`, BadInput `token-syntax`.
+    `within` are the scopes of whoever makes it, None for no bound: nobody gives what they do not
+    have. Raises NotFound `operator-unknown`, BadInput `token-syntax`, Forbidden `scope-forbids`.
     """
     found = operator_of(db, tenant_id, operator_id)
     made = _token(found, name, lifetime, scopes, now, random_bytes)
+    if within is not None and (made.token.scopes is None or not made.token.scopes <= within):
+        raise Forbidden(
+            "scope-forbids",
+            f"a narrowed token gives no more than it has: name some of {', '.join(sorted(within))}",
+        )
     db.write(lambda tx: writes.add_token(tx, made.token, token_hash(made.secret), by=by, at=now))
     return made
 
@@ -159,11 +166,33 @@ def close_sessions(
 
 
 def change_operator(
-    db: Database, before: Operator, *, role: Role, disabled: bool, by: str, now: dt.datetime
+    db: Database,
+    before: Operator,
+    *,
+    role: Role,
+    disabled: bool,
+    by: str,
+    now: dt.datetime,
+    within: frozenset[Scope] | None = None,
+    administrators: int = 0,
 ) -> Operator:
-    """Another role, or shut out, or let in again. Raises Conflict `changed-meanwhile`."""
+    """Another role, or shut out, or let in again.
+
+    `within` are the scopes of whoever does it, None for no bound: with a narrowed token nobody
+    gets more rights. At least so many `administrators` must be able to come in afterwards; the
+    machine itself, where another one can always be made, asks for none. Raises Conflict
+    `changed-meanwhile` or `last-administrator`, Forbidden `scope-forbids`.
+    """
+    if within is not None and (role is not before.role or (before.disabled and not disabled)):
+        raise Forbidden(
+            "scope-forbids", "a narrowed token can shut an operator out, and give no other role"
+        )
     now_is = replace(before, role=role, disabled=disabled)
-    db.write(lambda tx: writes.change_operator(tx, before, now_is, by=by, at=now))
+    db.write(
+        lambda tx: writes.change_operator(
+            tx, before, now_is, by=by, at=now, administrators=administrators
+        )
+    )
     return now_is
 
 

@@ -131,7 +131,7 @@ def _operator_routes(services: Services, router: APIRouter) -> None:
             db, before,
             role=before.role if body.role is None else body.role,
             disabled=before.disabled if body.disabled is None else body.disabled,
-            by=me.by, now=clock(),
+            by=me.by, now=clock(), within=me.scopes, administrators=1,
         )  # fmt: skip
         return views.OperatorView.of(changed)
 
@@ -166,7 +166,7 @@ def _token_routes(services: Services, router: APIRouter) -> None:
         return views.NewTokenView.made(
             operators.add_token(
                 db, me.tenant.id, operator_id, body.name, body.lifetime, scopes=body.scopes,
-                by=me.by, now=clock(), random_bytes=services.random_bytes,
+                by=me.by, now=clock(), random_bytes=services.random_bytes, within=me.scopes,
             )
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from certmint.model.desk import (
     JobEvent,
     OperatorApproval,
 )
-from certmint.model.entities import Operator
+from certmint.model.entities import Operator, Role
 from certmint.model.errors import Conflict, NotFound, WrongState
 from certmint.model.operations import Scope
 from certmint.model.states import after
@@ -42,11 +42,18 @@ def add_operator(tx: Transaction, operator: Operator, *, by: str, at: dt.datetim
 
 
 def change_operator(
-    tx: Transaction, before: Operator, now_is: Operator, *, by: str, at: dt.datetime
+    tx: Transaction,
+    before: Operator,
+    now_is: Operator,
+    *,
+    by: str,
+    at: dt.datetime,
+    administrators: int = 0,
 ) -> None:
     """Give an operator another role, shut one out or let one in again; sessions end with it.
 
-    Raises NotFound `operator-unknown`, Conflict `changed-meanwhile`.
+    So many `administrators` must be left. Raises NotFound `operator-unknown`, Conflict
+    `changed-meanwhile` or `last-administrator`.
     """
     column = schema.operator.c
     query = sa.select(schema.operator).where(
@@ -71,6 +78,18 @@ def change_operator(
         tx, "operator.changed", before.tenant_id, before.id,
         by=by, at=at, role=now_is.role.value, disabled=now_is.disabled,
     )  # fmt: skip
+    # Counted last: the audit log's end is held by now, so two who shut each other out are two
+    # turns, and the second one sees the first.
+    left = sa.select(sa.func.count()).where(
+        column.tenant_id == before.tenant_id,
+        column.role == Role.ADMINISTRATOR.value,
+        column.disabled_at.is_(None),
+    )
+    if tx.scalar(left) < administrators:
+        raise Conflict(
+            "last-administrator",
+            f"{before.name!r} is the last administrator: make another one first",
+        )
 
 
 def add_token(
