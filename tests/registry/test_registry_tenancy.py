@@ -143,6 +143,7 @@ READS: dict[str, Read] = {
     "tokens": lambda tx, t, x: reads.tokens(tx, t, x.operator.id),
     "approval": lambda tx, t, _: reads.approval(tx, t, "apr"),
     "approvals": lambda tx, t, _: reads.approvals(tx, t, state=ApprovalState.PENDING),
+    "credential_givers": lambda tx, t, s: reads.credential_givers(tx, t, {s.operator.id}, NOW),
     "job": lambda tx, t, _: reads.job(tx, t, "job"),
     "jobs": lambda tx, t, _: reads.jobs(tx, t),
     "answer": lambda tx, t, x: reads.answer(tx, t, x.operator.id, "key"),

@@ -61,6 +61,7 @@ class Hands:
         made = profiles.change_profile(
             self.db, entrance.tenant, name, change,
             by=f"operator:{approval.requested_by}", now=self.clock(),
+            version=json.loads(approval.document)["version"],
         )  # fmt: skip
         return f"profile {made.name} version {made.version}"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from certmint.enrolment.authorities import profile_named
 from certmint.model.entities import Manufacturer
-from certmint.model.errors import BadInput
+from certmint.model.errors import BadInput, Conflict
 from certmint.model.evidence import EvidenceKind
 from certmint.model.profile import Profile
 from certmint.registry import reads, writes
@@ -36,14 +36,25 @@ def next_version(current: Profile, change: ProfileChange) -> Profile:
 
 def change_profile(
     db: Database, tenant: Manufacturer, name: str, change: ProfileChange, *, by: str,
-    now: dt.datetime,
+    now: dt.datetime, version: int | None = None,
 ) -> Profile:  # fmt: skip
     """Add the next version of a profile; what is issued from now on follows it.
 
-    Raises NotFound `profile-unknown`, BadInput `profile-syntax`, Conflict `profile-exists`.
+    `version` is the one that whoever wants the change has seen; if its change was made before a
+    crash, that is what is returned. Raises NotFound `profile-unknown`, BadInput `profile-syntax`,
+    Conflict `profile-exists` or `changed-meanwhile`.
     """
     with db.read() as tx:
-        made = next_version(profile_named(tx, tenant.id, name), change)
+        current = profile_named(tx, tenant.id, name)
+        seen = current if version is None else reads.profile(tx, tenant.id, name, version)
+    made = next_version(seen or current, change)
+    if current == made:
+        return made
+    if current != seen:
+        raise Conflict(
+            "changed-meanwhile",
+            f"profile {name!r} is at version {current.version} by now: look at it and ask again",
+        )
     db.write(lambda tx: writes.add_profile(tx, tenant.id, made, by=by, at=now))
     return made
 

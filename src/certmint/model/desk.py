@@ -38,6 +38,7 @@ class ApprovalState(StrEnum):
 class ApprovalEvent(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
+    RESUMED = "resumed"  # by whoever may decide, after a crash cut it off
     CARRIED_OUT = "carried-out"
     FAILED = "failed"
 
@@ -114,7 +115,11 @@ class Job:
 _A, _B = ApprovalState, ApprovalEvent
 APPROVAL: Mapping[ApprovalState, Mapping[ApprovalEvent, ApprovalState]] = {
     _A.PENDING: {_B.APPROVED: _A.APPROVED, _B.REJECTED: _A.REJECTED},
-    _A.APPROVED: {_B.CARRIED_OUT: _A.DONE, _B.FAILED: _A.FAILED},
+    _A.APPROVED: {
+        _B.RESUMED: _A.APPROVED,
+        _B.CARRIED_OUT: _A.DONE,
+        _B.FAILED: _A.FAILED,
+    },
     _A.DONE: {},
     _A.FAILED: {},
     _A.REJECTED: {},

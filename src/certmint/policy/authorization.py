@@ -5,7 +5,7 @@ operator's role and never widen it. An operation with four eyes is done only aft
 whose role has the same operation, agreed. `docs/roles.md` is made from this table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from certmint.model.entities import Operator, Role
@@ -132,10 +132,21 @@ def authorize(
     return rule
 
 
-def second_pair(operator: Operator, requested_by: str) -> None:
+def second_pair(
+    operator: Operator, requested_by: str, hands: Callable[[str], frozenset[str]]
+) -> None:
     """Whether this operator may agree to what the other one asked for.
 
-    Raises Forbidden `four-eyes`.
+    `hands` says who could hold an operator's credentials: the operator, whoever gave them, and
+    so on. Two logins that one person can have count as one pair of eyes, so an administrator
+    agrees with nobody whose token they made, and two operators whose tokens one administrator made
+    do not agree with each other. Raises Forbidden `four-eyes` or `four-eyes-credentials`.
     """
     if operator.id == requested_by:
         raise Forbidden("four-eyes", "nobody approves what they asked for: a second operator must")
+    if hands(operator.id) & hands(requested_by):
+        raise Forbidden(
+            "four-eyes-credentials",
+            "one person gave out the tokens or logins of both who ask and agree, and could hold "
+            "them: somebody must agree whose token was made with `certmint operator token add`",
+        )

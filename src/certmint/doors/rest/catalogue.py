@@ -116,7 +116,11 @@ def _profile_routes(services: Services, router: APIRouter) -> None:
         with db.read() as tx:
             current = profile_named(tx, me.tenant.id, name)
         unless_changed(request, views.ProfileView.of(current))
-        said = {"name": name, **body.model_dump(mode="json", exclude_none=True)}
+        said = {
+            "name": name,
+            "version": current.version,
+            **body.model_dump(mode="json", exclude_none=True),
+        }
         _, change = deeds.change_of(json.dumps(said))
         following = profiles.next_version(current, change)
         what = f"change profile {name} to version {following.version}"

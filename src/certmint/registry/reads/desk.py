@@ -1,6 +1,7 @@
 """Reading operators, their tokens and sessions, approvals, jobs, and answers given before."""
 
 import datetime as dt
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
@@ -125,6 +126,24 @@ def tokens(
     if after is not None:
         query = query.where(_TOKEN.id > after)
     return [desk_rows.token_of(row) for row in tx.execute(query.order_by(_TOKEN.id).limit(limit))]
+
+
+def credential_givers(
+    tx: Transaction, tenant_id: str, operator_ids: Collection[str], since: dt.datetime
+) -> list[str]:
+    """The actors who gave one of these operators a token or a login since then."""
+    event = schema.audit_event.c
+    theirs = sa.select(_TOKEN.id).where(
+        _TOKEN.tenant_id == tenant_id, _TOKEN.operator_id.in_(operator_ids)
+    )
+    ours = (event.tenant_id == tenant_id) & (event.at >= since)
+    by_token = sa.select(event.actor).where(
+        ours, event.action == "token.added", event.subject.in_(theirs)
+    )
+    by_login = sa.select(event.actor).where(
+        ours, event.action == "operator.linked", event.subject.in_(operator_ids)
+    )
+    return list(tx.execute(by_token.union(by_login)).scalars())
 
 
 def approval(tx: Transaction, tenant_id: str, approval_id: str) -> OperatorApproval | None:

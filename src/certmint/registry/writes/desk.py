@@ -85,7 +85,7 @@ def change_operator(
         column.role == Role.ADMINISTRATOR.value,
         column.disabled_at.is_(None),
     )
-    if tx.scalar(left) < administrators:
+    if tx.execute(left).scalar_one() < administrators:
         raise Conflict(
             "last-administrator",
             f"{before.name!r} is the last administrator: make another one first",
@@ -232,9 +232,12 @@ def move_approval(
     at: dt.datetime,
     outcome: str = "",
 ) -> OperatorApproval:
-    """Decide an approval, or write down what came of it. Raises WrongState `wrong-state`."""
+    """Decide an approval, or write down what came of it. Raises WrongState `wrong-state`.
+
+    One that is carried out again is claimed by its `decided_at`, so only one of two does it.
+    """
     state = after(APPROVAL, wanted.state, event)
-    deciding = event in (ApprovalEvent.APPROVED, ApprovalEvent.REJECTED)
+    deciding = event not in (ApprovalEvent.CARRIED_OUT, ApprovalEvent.FAILED)
     moved = replace(
         wanted,
         state=state,
@@ -249,6 +252,7 @@ def move_approval(
             _APPROVAL.tenant_id == wanted.tenant_id,
             _APPROVAL.id == wanted.id,
             _APPROVAL.state == wanted.state.value,
+            _APPROVAL.decided_at.is_not_distinct_from(wanted.decided_at),
         )
         .values(desk_rows.approval_row(moved)),
     )
