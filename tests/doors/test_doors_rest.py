@@ -144,6 +144,8 @@ def refusals(house: House) -> list[tuple[str, int, str, Answer]]:
          post(CERTIFICATES, {"csr": csr_pem(), "names": ["x"]}, peer=r1)),
         ("no JSON", 400, "request-syntax", post(CERTIFICATES, b"{", peer=r1)),
         ("too long", 413, "body-too-long", post(CERTIFICATES, b"x" * (MAX_BODY + 1), peer=r1)),
+        ("too long, said to be a list", 413, "body-too-long",
+         post(CERTIFICATES, b"x" * (MAX_BODY + 1), peer=r1, headers={"content-type": "text/csv"})),
         ("lying about the length", 413, "body-too-long",
          post(CERTIFICATES, b"x" * (MAX_BODY + 1), headers={"content-length": "1"}, peer=r1)),
         ("a key for a public profile", 403, "key-origin",

@@ -271,8 +271,9 @@ def is_upload(content_type: str) -> bool:
 class BodyLimit:
     """Refuses bodies over `limit` bytes with 413, whatever Content-Length says.
 
-    Uploads go through as they come: their routes have limits of their own. Below `long` paths
-    there may be `long_limit` bytes.
+    Uploads to `uploads` go through as they come: those routes have limits of their own, and read
+    nothing before they know who sends it. Elsewhere no media type lifts the limit. At `long`
+    paths there may be `long_limit` bytes.
     """
 
     def __init__(
@@ -281,18 +282,21 @@ class BodyLimit:
         limit: int = MAX_BODY,
         long: tuple[str, ...] = (),
         long_limit: int = 16 * MAX_BODY,
+        uploads: tuple[str, ...] = (),
     ) -> None:
         self._app = app
         self._limit = limit
         self._long = long
         self._long_limit = long_limit
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if is_upload(headers.get(b"content-type", b"").decode("latin-1")):
+        kind = headers.get(b"content-type", b"").decode("latin-1")
+        if scope["path"] in self._uploads and is_upload(kind):
             await self._app(scope, receive, send)
             return
         limit = self._long_limit if scope["path"] in self._long else self._limit

@@ -32,6 +32,7 @@ _PREFIX = "/api/v1"
 _LONG_BODIES = tuple(
     _PREFIX + path for path in ("/devices/changes", "/certificates/revocations", "/campaigns")
 )
+_UPLOADS = (f"{_PREFIX}/batches",)
 _PROBLEM = {
     "model": desk_views.Problem,
     "description": "a problem document (RFC 9457)",
@@ -63,7 +64,7 @@ def rest_app(services: Services, version: str) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid_problem)
     app.add_exception_handler(HTTPException, partial(_http_problem, routers))
     app.add_exception_handler(Exception, unexpected)
-    app.add_middleware(BodyLimit, long=_LONG_BODIES)
+    app.add_middleware(BodyLimit, long=_LONG_BODIES, uploads=_UPLOADS)
     return app
 
 
