@@ -1,6 +1,7 @@
 """What an operator cannot do to their own manufacturer: widen, lock out, agree with themselves."""
 
 import datetime as dt
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from certmint.enrolment import access, approvals, operators
 from certmint.enrolment.access import Entrance
 from certmint.model.desk import OperatorApproval
 from certmint.model.operations import Operation
+from certmint.registry import reads
 
 API = "/api/v1"
 
@@ -187,3 +189,25 @@ def test_after_a_crash_one_of_two_goes_on(shop: House) -> None:
     done = approvals.approve(here.db, me, approval_id, hands.deeds, later)
     assert (done.state, done.outcome) == ("done", f"profile service version {before}")
     assert as_(shop, officer, "GET", "/profiles/service").json["version"] == before
+
+
+def test_refusals_do_not_fill_the_log(shop: House) -> None:
+    """A viewer who tries a door a hundred times is a few events; another door is another event."""
+    viewer = shop.tokens["acme/auditor"]
+    me = as_(shop, viewer, "GET", "/self").json["id"]
+
+    def written() -> list[dict[str, Any]]:
+        with shop.here.db.read() as tx:
+            events = reads.audit_events(tx, shop.maker.id, 0, 100_000)
+        return [
+            json.loads(each.detail) for each in events
+            if (each.action, each.actor) == ("access.refused", f"operator:{me}")
+        ]  # fmt: skip
+
+    for _ in range(access.MOST + 10):
+        assert as_(shop, viewer, "POST", "/owners", {}).code == "role-forbids"
+    assert len(written()) == access.MOST
+    assert ["more_unsaid" in each for each in written()].count(True) == 1
+    for number in range(access.MOST + 10):
+        assert as_(shop, viewer, "GET", f"/devices/X{number}").status == 404
+    assert len(written()) == 2 * access.MOST

@@ -2,7 +2,8 @@
 
 Laws: every request names its operation, and `policy.authorization` decides; what is refused, and
 what is asked for and is not there, is written down, since it may be somebody trying another
-tenant's doors.
+tenant's doors. Nobody fills the log with that: of one operator and one operation there are a few
+events within minutes, the last of which says that more may follow unsaid.
 """
 
 import datetime as dt
@@ -17,6 +18,9 @@ from certmint.registry import audit, reads
 from certmint.registry.engine import Database
 
 HOUSE = "instance"  # the installation's own manufacturer
+WINDOW = dt.timedelta(minutes=10)
+MOST = 20  # refusals of one operator and one operation that are written down in a window
+_LOOKED_AT = 10 * MOST  # of all operators: when so many are refused, the log knows enough
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,21 @@ def note(
     wanted: str,
     now: dt.datetime,
 ) -> None:
-    """Write down that an operator asked for what is not theirs. `wanted` is what a path named."""
-    detail = {"role": operator.role.value, "code": refusal.code, "wanted": wanted[:128]}
+    """Write down that an operator asked for what is not theirs, unless that fills the log.
+
+    `wanted` is what a path named.
+    """
+    with db.read() as tx:
+        newest = reads.events_of(tx, operator.tenant_id, operation.value, _LOOKED_AT)
+    recent = [each for each in newest if now - each.at < WINDOW]
+    said = sum(each.actor == f"operator:{operator.id}" for each in recent)
+    if said >= MOST or len(recent) >= _LOOKED_AT:
+        return
+    detail: dict[str, object] = {
+        "role": operator.role.value, "code": refusal.code, "wanted": wanted[:128]
+    }  # fmt: skip
+    if said == MOST - 1:
+        detail["more_unsaid"] = True
     event = audit.Event(
         at=now,
         tenant_id=operator.tenant_id,
