@@ -156,6 +156,19 @@ def test_a_role_sees_its_own_menu(shop: House, app: Any) -> None:
     assert call(app, "GET", "/console/domains", headers=cookie).status == 403
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_no_other_site_logs_a_visitor_in(shop: House, app: Any, site: str) -> None:
+    """A foreign form with the attacker's own token opens no session in the visitor's browser."""
+    body = f"token={shop.tokens['other/administrator']}".encode()
+    answer = call(app, "POST", "/console/login", body=body, headers=FORM | {"sec-fetch-site": site})
+    assert answer.status == 403
+    assert "set-cookie" not in answer.headers
+    own = call(
+        app, "POST", "/console/login", body=body, headers=FORM | {"sec-fetch-site": "same-origin"}
+    )
+    assert own.status == 303
+
+
 def test_who_logs_out_is_out(shop: House, app: Any) -> None:
     """The session ends in the registry, not only in the browser."""
     cookie = cookie_of(shop, app, "acme/operator")

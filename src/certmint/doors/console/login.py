@@ -26,6 +26,10 @@ def login_routes(desk: Desk) -> list[Route]:
     async def by_token(request: Request) -> Response:
         if request.method == "GET":
             return pages.show(200, inner(request.query_params.get("next", "")))
+        # A form of another site would log its visitor in as somebody else. Browsers say where a
+        # form stands; what says nothing is no browser, and has no visitor to be fooled.
+        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return pages.show(403, HOME, "this form is not ours: enter the token here")
         body = await request.body()
         return await run_in_threadpool(pages.enter, body)
 
