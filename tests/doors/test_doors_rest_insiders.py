@@ -3,19 +3,25 @@
 import datetime as dt
 import json
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from asgi import Answer, call
 from backstage import BY, House, build
+from cryptography import x509
 
-from certmint.app.wiring import rest_services
+from certmint.app.wiring import rest_services, workshop
+from certmint.doors.rest.records import MOST_FOLLOWED
 from certmint.enrolment import access, approvals, operators
 from certmint.enrolment.access import Entrance
-from certmint.model.desk import OperatorApproval
+from certmint.enrolment.work import work_off
+from certmint.model.desk import Job, JobKind, OperatorApproval
+from certmint.model.errors import TooOften
 from certmint.model.operations import Operation
-from certmint.registry import reads
+from certmint.registry import reads, writes
 
 API = "/api/v1"
 
@@ -211,3 +217,111 @@ def test_refusals_do_not_fill_the_log(shop: House) -> None:
     for number in range(access.MOST + 10):
         assert as_(shop, viewer, "GET", f"/devices/X{number}").status == 404
     assert len(written()) == 2 * access.MOST
+
+
+def test_one_person_revokes_no_authority(shop: House) -> None:
+    """What took two people to make takes two people to end."""
+    for each in as_(shop, admin(shop), "GET", "/authorities").json["items"]:
+        der = x509.load_pem_x509_certificate(each["certificate"].encode())
+        path = f"/certificates/{der.serial_number:040x}/revocation"
+        refused = as_(shop, shop.tokens["acme/security-officer"], "POST", path, {})
+        assert (refused.status, refused.code) == (403, "authority-certificate")
+
+
+def ordered(shop: House) -> Answer:
+    """A job that suspends nobody."""
+    body = {"action": "suspend", "serial_numbers": ["none"]}
+    return as_(shop, admin(shop), "POST", "/devices/changes", body)
+
+
+def do_jobs(shop: House) -> None:
+    work_off(workshop(shop.here, "test"), lambda: False)
+
+
+def test_nobody_fills_the_queue(shop: House) -> None:
+    """Jobs and approvals of one manufacturer are bounded; when they are done there is room."""
+    while (last := ordered(shop)).status == 202:
+        pass
+    assert (last.status, last.code) == (429, "jobs-full")
+    do_jobs(shop)
+    assert ordered(shop).status == 202
+    do_jobs(shop)
+
+    then = shop.here.clock() - approvals.LIFE  # so that they are over now
+    me = access.enter(shop.here.db, admin(shop), Operation.CREATE_AUTHORITY, then)
+
+    def ask() -> None:
+        for _ in range(approvals.MOST_OPEN + 1):
+            approvals.request(shop.here.db, me, "a root", {}, then, os.urandom)
+
+    with pytest.raises(TooOften) as full:
+        ask()
+    assert full.value.code == "approvals-full"
+
+
+def test_a_job_that_fails_for_ever_holds_nobody_up(shop: House) -> None:
+    """What nobody thought of ends that job, and the next one is done."""
+    here = shop.here
+    poison = Job(
+        f"job_0_{os.urandom(4).hex()}", shop.maker.id, JobKind.CHANGE_DEVICES, "{}",
+        id_of(shop, admin(shop)), here.clock(),
+    )  # fmt: skip
+    here.db.write(lambda tx: writes.add_job(tx, poison, by=BY, at=here.clock()))
+    after = ordered(shop).json["id"]
+    with pytest.raises(KeyError):
+        do_jobs(shop)
+    do_jobs(shop)
+    found = as_(shop, admin(shop), "GET", f"/jobs/{poison.id}").json
+    assert (found["state"], found["outcome"]["code"]) == ("failed", "internal")
+    assert as_(shop, admin(shop), "GET", f"/jobs/{after}").json["state"] == "done"
+
+
+def test_cancelled_at_the_last_moment(shop: House) -> None:
+    """Who cancels between the last step and the end has cancelled, and the next job is done."""
+    serial = as_(shop, admin(shop), "GET", "/devices/R6/certificates").json["items"][0]["serial"]
+    body = {"serials": [serial], "reason": "superseded"}
+    path = as_(shop, admin(shop), "POST", "/certificates/revocations", body).headers["location"]
+    said = agreed(shop, shop.tokens["acme/security-officer"], path.removeprefix(API)).json
+    job, after = said["outcome"].split()[1], ordered(shop).json["id"]
+    shop_of = workshop(shop.here, "test")
+
+    def clock() -> dt.datetime:
+        """Somebody cancels as soon as everything was counted."""
+        found = as_(shop, admin(shop), "GET", f"/jobs/{job}").json
+        if (found["state"], found["done"]) == ("running", 1):
+            as_(shop, admin(shop), "POST", f"/jobs/{job}/cancellation")
+        return shop.here.clock()
+
+    assert work_off(replace(shop_of, clock=clock), lambda: False) == 2
+    assert as_(shop, admin(shop), "GET", f"/jobs/{job}").json["state"] == "cancelled"
+    assert as_(shop, admin(shop), "GET", f"/jobs/{after}").json["state"] == "done"
+
+
+def test_streams_of_one_operator_are_few(shop: House) -> None:
+    """Each reads the database; who has ten open opens no more, and has room when they end."""
+    job = ordered(shop).json["id"]
+    path = f"/jobs/{job}/events"
+    following: list[threading.Thread] = []
+    for _ in range(MOST_FOLLOWED):
+        begun = threading.Event()
+
+        async def watched(scope: Any, receive: Any, send: Any, begun: Any = begun) -> None:
+            async def told(message: Any) -> None:
+                await send(message)
+                if message["type"] == "http.response.body":
+                    begun.set()
+
+            await shop.rest(scope, receive, told)
+
+        headers = {"authorization": f"Bearer {admin(shop)}"}
+        thread = threading.Thread(
+            target=call, args=(watched, "GET", API + path), kwargs={"headers": headers}
+        )
+        thread.start()
+        following.append(thread)
+        assert begun.wait(10)
+    assert as_(shop, admin(shop), "GET", path).code == "streams-full"
+    do_jobs(shop)
+    for thread in following:
+        thread.join(10)
+    assert as_(shop, admin(shop), "GET", path).status == 200

@@ -143,6 +143,10 @@ def test_a_long_chain_is_walked_in_pages(db: Database) -> None:
     db.write(work)
 
     assert report(db).events == 1_050
+    pages: list[int] = []
+    with db.read() as tx:
+        audit.verify(tx, pages.append)
+    assert pages == [1_000]
     change(db, sa.update(LOG).where(LOG.c.seq == 1_020).values(actor="eve"))
     assert report(db).broken_at == 1_020
 

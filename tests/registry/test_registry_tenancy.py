@@ -145,6 +145,8 @@ READS: dict[str, Read] = {
     "approvals": lambda tx, t, _: reads.approvals(tx, t, state=ApprovalState.PENDING),
     "credential_givers": lambda tx, t, s: reads.credential_givers(tx, t, {s.operator.id}, NOW),
     "job": lambda tx, t, _: reads.job(tx, t, "job"),
+    "count_open_jobs": lambda tx, t, _: reads.count_open_jobs(tx, t),
+    "count_open_approvals": lambda tx, t, _: reads.count_open_approvals(tx, t, NOW),
     "jobs": lambda tx, t, _: reads.jobs(tx, t),
     "answer": lambda tx, t, x: reads.answer(tx, t, x.operator.id, "key"),
     "owners": lambda tx, t, _: reads.owners(tx, t),

@@ -1,7 +1,6 @@
 """The long work that operators ask for, in a thread of the server.
 
-A job's own failures are its outcome; what nobody thought of is logged, and the job is tried again
-when its lease has ended.
+A job's own failures are its outcome; what nobody thought of is logged, and ends the job, too.
 """
 
 import logging

@@ -13,7 +13,7 @@ from certmint.enrolment.access import Entrance
 from certmint.enrolment.manufacturers import new_id
 from certmint.enrolment.operators import MOST_LIFE, operator_of
 from certmint.model.desk import ApprovalEvent, ApprovalState, OperatorApproval
-from certmint.model.errors import CertmintError, Conflict, Forbidden, NotFound, Refused
+from certmint.model.errors import CertmintError, Conflict, Forbidden, NotFound, Refused, TooOften
 from certmint.model.operations import Operation
 from certmint.model.serial import RandomBytes
 from certmint.policy.authorization import authorize, second_pair
@@ -22,6 +22,7 @@ from certmint.registry.documents import canonical
 from certmint.registry.engine import Database
 
 LIFE = dt.timedelta(days=7)
+MOST_OPEN = 100  # approvals of a manufacturer that wait
 AT_WORK = dt.timedelta(minutes=5)  # longer than any key store needs for what is approved
 
 Deed = Callable[[Entrance, OperatorApproval], str]
@@ -36,7 +37,10 @@ def request(
     now: dt.datetime,
     random_bytes: RandomBytes,
 ) -> OperatorApproval:
-    """Ask for a second pair of eyes on what `entrance` was let in for."""
+    """Ask for a second pair of eyes on what `entrance` was let in for.
+
+    Raises TooOften `approvals-full`: nobody reads hundreds of them with care.
+    """
     wanted = OperatorApproval(
         id=new_id("apr", now, random_bytes),
         tenant_id=entrance.tenant.id,
@@ -47,7 +51,15 @@ def request(
         requested_at=now,
         expires_at=now + LIFE,
     )
-    db.write(lambda tx: writes.add_approval(tx, wanted, at=now))
+
+    def work(tx: writes.Transaction) -> None:
+        if reads.count_open_approvals(tx, wanted.tenant_id, now) >= MOST_OPEN:
+            raise TooOften(
+                "approvals-full", f"{MOST_OPEN} approvals wait already: decide some of them", 3600
+            )
+        writes.add_approval(tx, wanted, at=now)
+
+    db.write(work)
     return wanted
 
 

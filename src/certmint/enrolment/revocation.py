@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.status import publish_crls
 from certmint.model.entities import Authority, Certificate, RevocationReason
-from certmint.model.errors import Conflict, NotFound
+from certmint.model.errors import Conflict, NotFound, Refused
 from certmint.model.serial import Serial
 from certmint.model.states import AuthorityState, DeviceEvent
 from certmint.registry import reads, writes
@@ -96,6 +96,21 @@ def report_compromise(
     if publish:
         _publish(db, keys, _authorities(db, open_ones), now)
     return open_ones
+
+
+def refuse_authority(db: Database, tenant_id: str, serial: Serial) -> None:
+    """Whether one person may revoke this: not what an authority signs with.
+
+    Revoking that ends every certificate below it, so it takes as many people as making it did.
+    Raises Refused `authority-certificate`, NotFound `certificate-unknown`.
+    """
+    found = _certificate(db, tenant_id, serial)
+    if found.purpose.is_authority:
+        raise Refused(
+            "authority-certificate",
+            f"certificate {serial} is an authority's: ask with POST /certificates/revocations, "
+            "where a second operator has to agree",
+        )
 
 
 def check_known(db: Database, tenant_id: str, serials: Sequence[Serial]) -> None:

@@ -23,7 +23,7 @@ from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.vault import Vault
 from certmint.model.desk import Job, JobEvent, JobKind, JobState
 from certmint.model.entities import Manufacturer, RevocationReason
-from certmint.model.errors import CertmintError, NotFound, WrongState
+from certmint.model.errors import CertmintError, NotFound, TooOften, WrongState
 from certmint.model.serial import RandomBytes, parse_serial
 from certmint.model.states import DeviceEvent
 from certmint.registry import audit, reads, writes
@@ -32,6 +32,8 @@ from certmint.registry.engine import Database
 
 LEASE = dt.timedelta(minutes=5)
 PACKAGES_FILE = "packages.jsonl"
+MOST_OPEN = 20  # jobs of a manufacturer that are not over
+_UNEXPECTED = {"code": "internal", "detail": "the server failed; its log says why"}
 _STEP = 50  # things done between two looks at whether the job was cancelled
 
 
@@ -89,7 +91,11 @@ def order(
     now: dt.datetime,
     random_bytes: RandomBytes,
 ) -> Job:
-    """Ask for long work. `total` is the number of things that it is about, 0 for unknown."""
+    """Ask for long work. `total` is the number of things that it is about, 0 for unknown.
+
+    The nodes work jobs off in the order of all tenants, so nobody may have many. Raises TooOften
+    `jobs-full`.
+    """
     made = Job(
         id=new_id("job", now, random_bytes),
         tenant_id=entrance.tenant.id,
@@ -99,7 +105,13 @@ def order(
         created_at=now,
         total=total,
     )
-    db.write(lambda tx: writes.add_job(tx, made, by=entrance.by, at=now))
+
+    def work(tx: writes.Transaction) -> None:
+        if reads.count_open_jobs(tx, made.tenant_id) >= MOST_OPEN:
+            raise TooOften("jobs-full", f"{MOST_OPEN} jobs wait or run already: wait for them", 60)
+        writes.add_job(tx, made, by=entrance.by, at=now)
+
+    db.write(work)
     return made
 
 
@@ -147,6 +159,8 @@ def _try(shop: Workshop, job: Job, stopping: Callable[[], bool]) -> bool:
             raise NotFound("manufacturer-unknown", "the job's manufacturer is gone")
         task = Task(shop, running, tenant, json.loads(job.document), stopping)
         _carry_out(task)
+    except WrongState:
+        return True  # somebody cancelled it at this very moment, and that stands
     finally:
         over = shop.clock()
         shop.db.write(lambda tx: writes.take_lease(tx, name, shop.holder, over, over))
@@ -161,6 +175,9 @@ def _carry_out(task: Task) -> None:
             said = {"code": refusal.code, "detail": refusal.detail}
             _end(task.shop, task.job, JobEvent.FAILED, said)
         return
+    except Exception:  # the border of a job: one that fails for ever must not hold up the others
+        _end(task.shop, task.job, JobEvent.FAILED, _UNEXPECTED)
+        raise
     _end(task.shop, task.job, JobEvent.FINISHED, outcome)
 
 
@@ -259,7 +276,7 @@ def _steps(task: Task, wanted: list[str]) -> Iterator[str]:
 
 def _verify_audit(task: Task) -> dict[str, object]:
     with task.shop.db.read() as tx:
-        report = audit.verify(tx)
+        report = audit.verify(tx, lambda seq: task.advance(seq, seq))
     task.advance(report.events, report.events)
     return {"events": report.events, "head": report.head_hash, "broken_at": report.broken_at}
 

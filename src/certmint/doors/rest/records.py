@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -17,12 +18,13 @@ from certmint.doors.rest.views import CertificateView, RevocationBody
 from certmint.enrolment import approvals, certificates, revocation, work
 from certmint.model.csr import parse_csr
 from certmint.model.desk import JobKind, JobState
-from certmint.model.errors import BadInput, NotFound
+from certmint.model.errors import BadInput, NotFound, TooOften
 from certmint.model.serial import parse_serial
 from certmint.registry import reads
 
 _POLL_S = 0.5
 _FOLLOW_S = 3_600
+MOST_FOLLOWED = 10  # streams of an operator at a node: each reads the database twice a second
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
@@ -113,7 +115,8 @@ def _revocation_routes(services: Services, router: APIRouter) -> None:
 
     @router.post("/certificates/{serial}/revocation")
     def revoke_certificate(me: Me, serial: str, body: RevocationBody) -> CertificateView:
-        """Revoke a certificate; CRL and OCSP say so at once."""
+        """Revoke a certificate, but no authority's; CRL and OCSP say so at once."""
+        revocation.refuse_authority(db, me.tenant.id, parse_serial(serial))
         revoked = revocation.revoke(
             db, services.keys, me.tenant.id, parse_serial(serial), body.parsed(),
             by=me.by, now=clock(),
@@ -173,12 +176,18 @@ def _job_routes(services: Services, router: APIRouter) -> None:
         """How far a job is, and what came of it."""
         return views.JobView.of(work.find(db, me.tenant.id, job_id))
 
+    followers: Counter[str] = Counter()
+
     @router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=_EVENTS)
     def follow_job(me: Me, job_id: str) -> StreamingResponse:
         """The job as server-sent events, one a change, until it is over."""
         work.find(db, me.tenant.id, job_id)
+        if followers[me.operator.id] >= MOST_FOLLOWED:
+            raise TooOften(
+                "streams-full", f"you follow {MOST_FOLLOWED} jobs at this node already: end one", 60
+            )
         return StreamingResponse(
-            _events(services, me.tenant.id, job_id),
+            _counted(followers, me.operator.id, _events(services, me.tenant.id, job_id)),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
@@ -187,6 +196,19 @@ def _job_routes(services: Services, router: APIRouter) -> None:
     def cancel_job(me: Me, job_id: str) -> views.JobView:
         """Stop a job between two steps; what was done stays done."""
         return views.JobView.of(work.cancel(db, me, job_id, clock()))
+
+
+async def _counted(
+    followers: Counter[str], operator_id: str, events: AsyncIterator[str]
+) -> AsyncIterator[str]:
+    followers[operator_id] += 1
+    try:
+        async for event in events:
+            yield event
+    finally:
+        followers[operator_id] -= 1
+        if not followers[operator_id]:
+            del followers[operator_id]
 
 
 async def _events(services: Services, tenant_id: str, job_id: str) -> AsyncIterator[str]:

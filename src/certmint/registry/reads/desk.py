@@ -198,6 +198,25 @@ def jobs(
     return [desk_rows.job_of(row) for row in found]
 
 
+def count_open_jobs(tx: Transaction, tenant_id: str) -> int:
+    """How many jobs of the tenant wait or run."""
+    query = sa.select(sa.func.count()).where(
+        _JOB.tenant_id == tenant_id,
+        _JOB.state.in_((JobState.QUEUED.value, JobState.RUNNING.value)),
+    )
+    return tx.execute(query).scalar_one()
+
+
+def count_open_approvals(tx: Transaction, tenant_id: str, now: dt.datetime) -> int:
+    """How many things wait for a second operator of the tenant."""
+    query = sa.select(sa.func.count()).where(
+        _APPROVAL.tenant_id == tenant_id,
+        _APPROVAL.state == ApprovalState.PENDING.value,
+        _APPROVAL.expires_at > now,
+    )
+    return tx.execute(query).scalar_one()
+
+
 def open_jobs(tx: Transaction, limit: int = 100) -> list[Job]:
     """Every tenant's jobs that are not over, oldest first: what the nodes work off."""
     query = (
