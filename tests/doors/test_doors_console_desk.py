@@ -1,5 +1,7 @@
 """The operators' console: who comes in, what they see, and what a foreign page cannot do."""
 
+import datetime as dt
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -7,12 +9,12 @@ from urllib.parse import quote
 
 import pytest
 from asgi import Answer, call
-from backstage import House, build
+from backstage import BY, House, build
 
 from certmint.app.wiring import console_desk
 from certmint.doors.console.app import console_app
 from certmint.doors.console.session import COOKIE
-from certmint.enrolment import devices
+from certmint.enrolment import devices, operators
 from certmint.model.states import DeviceEvent
 from certmint.registry import reads
 
@@ -176,6 +178,24 @@ def test_who_logs_out_is_out(shop: House, app: Any) -> None:
     body = f"csrf={csrf_in(shown)}".encode()
     assert call(app, "POST", "/console/logout", body=body, headers=FORM | cookie).status == 303
     assert call(app, "GET", "/console/", headers=cookie).status == 303
+
+
+def test_a_revoked_token_ends_its_sessions(shop: House, app: Any) -> None:
+    """Who logged in with a stolen token is out when it is revoked, and not hours later."""
+    here = shop.here
+    with here.db.read() as tx:
+        who = reads.operator_by_name(tx, shop.maker.id, "viewer")
+    assert who is not None
+    given = operators.add_token(
+        here.db, shop.maker.id, who.id, "stolen", dt.timedelta(days=1),
+        by=BY, now=here.clock(), random_bytes=os.urandom,
+    )  # fmt: skip
+    body = f"token={given.secret}".encode()
+    cookie = call(app, "POST", "/console/login", body=body, headers=FORM).headers["set-cookie"]
+    held = {"cookie": cookie.partition(";")[0]}
+    assert call(app, "GET", "/console/", headers=held).status == 200
+    operators.revoke_token(here.db, shop.maker.id, given.token.id, by=BY, now=here.clock())
+    assert call(app, "GET", "/console/", headers=held).status == 303
 
 
 def test_what_a_maker_writes_is_shown_and_not_run(shop: House, app: Any) -> None:

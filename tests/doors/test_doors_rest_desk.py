@@ -11,7 +11,8 @@ from backstage import House, build, csr_pem
 
 from certmint.app.wiring import rest_services, workshop
 from certmint.doors.rest.app import rest_app
-from certmint.enrolment.work import work_off
+from certmint.enrolment.spool import undisturbed
+from certmint.enrolment.work import package_folder, work_off
 from certmint.model.serial import parse_serial
 from certmint.registry import audit, reads
 
@@ -156,6 +157,10 @@ def test_a_manifest_may_be_ndjson_and_is_its_own_key(shop: House) -> None:
     assert (done["state"], done["done"], done["outcome"]["minted"]) == ("done", 2, 2)
     packages = ask(shop, "GET", f"{batch}/packages", role="station")
     assert [json.loads(line)["serial"] for line in packages.body.splitlines()] == ["N1", "N2"]
+    with undisturbed(package_folder(rest_services(shop.here).packages, made.json["id"])):
+        busy = ask(shop, "DELETE", f"{batch}/packages", role="station")
+    assert (busy.status, busy.code) == (409, "batch-locked")
+    assert ask(shop, "GET", f"{batch}/packages", role="station").status == 200
     assert ask(shop, "DELETE", f"{batch}/packages", role="station").status == 204
     assert ask(shop, "GET", f"{batch}/packages").code == "packages-missing"
     assert ask(shop, "GET", batch).json["by_state"] == {"provisioned": 2}

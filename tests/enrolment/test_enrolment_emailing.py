@@ -15,7 +15,8 @@ from certmint.enrolment.emailing import Post
 from certmint.enrolment.vault import Vault
 from certmint.model.entities import DomainValidation
 from certmint.model.errors import CertmintError, Unavailable
-from certmint.model.mail import DomainMail, MailState
+from certmint.model.mail import DomainMail, MailState, contact_addresses
+from certmint.model.names import DNSName
 from certmint.model.subject import DistinguishedName
 from certmint.registry import reads, schema
 from certmint.validation.email import SMTPServer
@@ -302,6 +303,25 @@ def test_nobody_is_flooded(house: House, office: PostOffice, post: Post) -> None
     begin(house, post, "admin@example.net")
     house.clock.now += DAY
     begin(house, post)
+
+
+def test_nobody_writes_to_everybody(house: House, office: PostOffice, post: Post) -> None:
+    """One manufacturer's messages of a day are bounded, whoever they go to."""
+    recipients = contact_addresses(DNSName("example.net"))
+
+    def write_to(number: int) -> None:
+        domain = f"d{number}.example.net"
+        emailing.begin(
+            house.db, house.tenant, post, domain,
+            [each.replace("@", f"@d{number}.") for each in recipients],
+            by="x", now=house.clock.now, random_bytes=os.urandom,
+        )  # fmt: skip
+
+    for number in range(emailing.MOST_OF_ALL // len(recipients)):
+        write_to(number)
+    assert refused(write_to, 1_000) == "mail-too-often"
+    house.clock.now += DAY
+    write_to(1_001)
 
 
 def test_an_answer_comes_before_our_note(house: House, office: PostOffice, post: Post) -> None:

@@ -20,7 +20,7 @@ from certmint.enrolment.issue import Gate, Outcome
 from certmint.enrolment.keygen import make_key, pkcs8_of
 from certmint.enrolment.manufacturers import new_id
 from certmint.enrolment.packages import Package, PackageWriter, overwrite_file, sync_folder
-from certmint.enrolment.spool import Chunk, Spool
+from certmint.enrolment.spool import Chunk, Spool, undisturbed
 from certmint.model.entities import Batch, Certificate, Device, Manufacturer, Product
 from certmint.model.errors import BadInput, CertmintError, Conflict, NotFound
 from certmint.model.evidence import BatchLine
@@ -414,12 +414,17 @@ def batch_of(db: Database, tenant: Manufacturer, batch_id: str) -> Batch:
 def drop_packages(
     db: Database, tenant: Manufacturer, batch_id: str, path: Path, *, by: str, now: dt.datetime
 ) -> None:
-    """Forget the packages of a batch on this node, once the line has them; it is written down."""
+    """Forget the packages of a batch on this node, once the line has them; it is written down.
+
+    Not while it is minted: what went on being written to a file without a name would be devices
+    without a key. Raises Conflict `batch-locked`.
+    """
     event = audit.Event(now, tenant.id, by, "packages.dropped", batch_id)
-    db.write(lambda tx: audit.append(tx, event))
-    overwrite_file(path)
-    path.unlink()
-    sync_folder(path.parent)
+    with undisturbed(path.parent):
+        db.write(lambda tx: audit.append(tx, event))
+        overwrite_file(path)
+        path.unlink()
+        sync_folder(path.parent)
 
 
 def chain_of(db: Database, tenant: Manufacturer, authority_id: str) -> list[bytes]:

@@ -37,6 +37,7 @@ from certmint.registry import reads, writes
 from certmint.registry.engine import Database
 
 MOST_A_DAY = 5  # new messages to one address
+MOST_OF_ALL = 500  # new messages of one manufacturer in a day, to whomever
 PAUSE = dt.timedelta(hours=1)  # between two copies of one message
 _CLAIM = dt.timedelta(minutes=5)  # longer than any conversation with a mail server
 _LONGEST_WAIT = dt.timedelta(hours=6)
@@ -109,6 +110,7 @@ def begin(
     ]
 
     def work(tx: writes.Transaction) -> None:
+        _limit_all(tx, tenant, len(wanted), now)
         for each in wanted:
             _limit(tx, tenant, each, now)
         writes.add_domain_validation(tx, attempt, by=by, at=now)
@@ -128,6 +130,17 @@ def _check(domain: str, wanted: tuple[str, ...]) -> None:
         raise BadInput(
             "mail-recipient",
             f"{', '.join(wanted)} are of several domains: one attempt validates one domain",
+        )
+
+
+def _limit_all(tx: writes.Transaction, tenant: Manufacturer, more: int, now: dt.datetime) -> None:
+    """Nobody writes to the contacts of the whole Internet in our name."""
+    day = dt.timedelta(days=1)
+    if reads.count_domain_mails(tx, tenant.id, None, now - day) + more > MOST_OF_ALL:
+        raise TooOften(
+            "mail-too-often",
+            f"{tenant.slug} wrote {MOST_OF_ALL} messages within a day: wait a day",
+            retry_after=int(day.total_seconds()),
         )
 
 

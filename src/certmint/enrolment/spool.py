@@ -6,6 +6,7 @@ keeps a second process of the same machine out.
 """
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
@@ -28,6 +29,27 @@ class Chunk:
 
     path: Path
     keys: tuple[tuple[str, bytes], ...] = field(repr=False)
+
+
+@contextlib.contextmanager
+def undisturbed(folder: Path) -> Iterator[None]:
+    """Keep everybody from minting into a batch's folder. Raises Conflict `batch-locked`."""
+    (folder / ".spool").mkdir(exist_ok=True, mode=0o700)
+    lock = os.open(folder / ".spool" / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _take(lock, folder)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(
+            "batch-locked", f"another process is minting into {folder}: wait for it"
+        ) from None
 
 
 class Spool:
@@ -65,13 +87,7 @@ class Spool:
         return self._folder / "station.json"
 
     def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                "batch-locked",
-                f"another process is minting into {self._folder.parent}: wait for it",
-            ) from None
+        _take(self._lock, self._folder.parent)
         for leftover in self._folder.glob("gone-*"):
             leftover.unlink()  # the power failed between overwriting and unlinking
 

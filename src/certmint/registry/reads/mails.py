@@ -29,11 +29,13 @@ def domain_mails(tx: Transaction, tenant_id: str, validation_id: str) -> list[Do
     return [_mail_of(row) for row in tx.execute(query)]
 
 
-def count_domain_mails(tx: Transaction, tenant_id: str, recipient: str, since: dt.datetime) -> int:
-    """How many messages to this address the tenant began since then."""
-    query = sa.select(sa.func.count()).where(
-        _MAIL.tenant_id == tenant_id, _MAIL.recipient == recipient, _MAIL.created_at > since
-    )
+def count_domain_mails(
+    tx: Transaction, tenant_id: str, recipient: str | None, since: dt.datetime
+) -> int:
+    """How many messages to this address the tenant began since then; None: to anybody."""
+    query = sa.select(sa.func.count()).where(_MAIL.tenant_id == tenant_id, _MAIL.created_at > since)
+    if recipient is not None:
+        query = query.where(_MAIL.recipient == recipient)
     return int(tx.execute(query).scalar_one())
 
 

@@ -108,15 +108,17 @@ def add_token(
 def revoke_token(
     tx: Transaction, tenant_id: str, token_id: str, *, by: str, at: dt.datetime
 ) -> None:
-    """The token is good for nothing from now on. Raises NotFound `token-unknown`."""
-    changed = count(
-        tx,
-        sa.update(schema.api_token)
-        .where(_TOKEN.tenant_id == tenant_id, _TOKEN.id == token_id, _TOKEN.revoked_at.is_(None))
-        .values(revoked_at=at),
-    )
-    if not changed:
+    """The token is good for nothing from now on, nor is any session of its operator.
+
+    A session does not say which token it was opened with. Raises NotFound `token-unknown`.
+    """
+    ours = (_TOKEN.tenant_id == tenant_id) & (_TOKEN.id == token_id) & _TOKEN.revoked_at.is_(None)
+    operator_id = tx.execute(sa.select(_TOKEN.operator_id).where(ours)).scalar_one_or_none()
+    if operator_id is None or not count(
+        tx, sa.update(schema.api_token).where(ours).values(revoked_at=at)
+    ):
         raise NotFound("token-unknown", f"there is no token {token_id!r} that could be revoked")
+    close_operator_sessions(tx, tenant_id, operator_id, by=by, at=at)
     log(tx, "token.revoked", tenant_id, token_id, by=by, at=at)
 
 
