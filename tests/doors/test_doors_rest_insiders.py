@@ -125,6 +125,24 @@ def test_an_administrator_is_no_second_person(shop: House) -> None:
     assert agreed(shop, officer, asked_by(shop, first)).json["state"] == "done"
 
 
+def test_a_campaign_needs_a_second_person_too(shop: House) -> None:
+    """Nor does the same hand agree to a campaign that it drafted."""
+    first = admin(shop)
+    _, puppet = new_operator(shop, first, "campaigner", "security-officer")
+    deadline = (shop.here.clock() + dt.timedelta(days=3)).isoformat()
+    body = {
+        "name": "incident", "selection": {"serial_numbers": ["R4"]},
+        "plan": {"kind": "revoke", "deadline": deadline},
+    }  # fmt: skip
+    drafted = as_(shop, first, "POST", "/campaigns", body)
+    assert drafted.status == 201, drafted.body
+    path = f"/campaigns/{drafted.json['id']}"
+    assert as_(shop, first, "POST", f"{path}/start").json["state"] == "awaiting-approval"
+    assert agreed(shop, first, path).code == "four-eyes"
+    assert agreed(shop, puppet, path).code == "four-eyes-credentials"
+    assert agreed(shop, shop.tokens["acme/security-officer"], path).status == 200
+
+
 def test_credentials_pass_from_hand_to_hand(shop: House) -> None:
     """Not by a third operator in between, nor by a token that the puppet makes for itself."""
     first = admin(shop)

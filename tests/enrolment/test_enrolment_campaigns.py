@@ -451,3 +451,15 @@ def test_the_deadline_of_now(house: House) -> None:
     wanted = plan(house)
     house.clock.now += late
     assert refused(draft, house, devices("R1"), wanted) == "campaign-plan"
+
+
+def test_nobody_agrees_after_the_deadline(house: House) -> None:
+    """What waited until then would revoke at once what nobody had the time to replace."""
+    made = draft(house, devices("R1"), plan(house, at_deadline=AtDeadline.REVOKE)).campaign
+    late = draft(house, devices("R1"), plan(house)).campaign
+    campaigns.start(house.db, house.tenant, made.id, by=OPERATOR, now=house.clock())
+    then = late.plan.deadline
+    agree = {"by": SECOND, "now": then}
+    assert refused(campaigns.approve, house.db, house.tenant, made.id, **agree) == "campaign-plan"
+    assert refused(campaigns.start, house.db, house.tenant, late.id, **agree) == "campaign-plan"
+    assert service(house, "R1").revocation is None

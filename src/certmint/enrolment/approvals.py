@@ -78,10 +78,7 @@ def approve(
     raises, which leaves the approval FAILED.
     """
     wanted = find(db, entrance.tenant.id, approval_id)
-    second_pair(
-        entrance.operator, wanted.requested_by,
-        lambda operator_id: _hands(db, entrance.tenant.id, operator_id, now),
-    )  # fmt: skip
+    check_second(db, entrance.tenant.id, entrance.operator.id, wanted.requested_by, now)
     authorize(entrance.operator, entrance.scopes, wanted.operation, house=entrance.is_house)
     event = ApprovalEvent.APPROVED
     if wanted.state is ApprovalState.APPROVED:  # a crash cut the deed off, or it is under way
@@ -97,6 +94,13 @@ def approve(
         _move(db, wanted, ApprovalEvent.FAILED, entrance, now, f"{refusal.code}: {refusal.detail}")
         raise
     return _move(db, wanted, ApprovalEvent.CARRIED_OUT, entrance, now, outcome)
+
+
+def check_second(
+    db: Database, tenant_id: str, operator_id: str, requested_by: str, now: dt.datetime
+) -> None:
+    """Whether two operators are two people. Raises Forbidden `four-eyes` and the like."""
+    second_pair(operator_id, requested_by, lambda each: _hands(db, tenant_id, each, now))
 
 
 def _hands(db: Database, tenant_id: str, operator_id: str, now: dt.datetime) -> frozenset[str]:

@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from certmint.enrolment.approvals import check_second
 from certmint.enrolment.manufacturers import new_id
 from certmint.model.campaign import (
     Campaign,
@@ -59,8 +60,7 @@ def preview(
     """
     if not name or len(name) > 100 or not name.isprintable():
         raise BadInput("campaign-name", f"{name!r} is not a name of 1 to 100 characters")
-    if plan.deadline <= now:
-        raise BadInput("campaign-plan", f"the deadline {plan.deadline.isoformat()} is over")
+    _check_deadline(plan, now)
     made = Campaign(
         id=new_id("cmp", now, random_bytes),
         tenant_id=tenant.id,
@@ -90,6 +90,11 @@ def look(
     return Preview(found, chosen, tuple(samples), _needs_approval(found, chosen, above))
 
 
+def _check_deadline(plan: Plan, now: dt.datetime) -> None:
+    if plan.deadline <= now:
+        raise BadInput("campaign-plan", f"the deadline {plan.deadline.isoformat()} is over")
+
+
 def _needs_approval(found: Campaign, chosen: Chosen, above: int) -> bool:
     return found.plan.revokes or max(chosen.devices, chosen.certificates) > above
 
@@ -105,9 +110,11 @@ def start(
 ) -> Campaign:
     """Begin a draft, or ask for a second person's word.
 
-    Raises NotFound `campaign-unknown`, WrongState `wrong-state`.
+    Raises NotFound `campaign-unknown`, WrongState `wrong-state`, BadInput `campaign-plan` for a
+    deadline that is over.
     """
     seen = look(db, tenant, campaign_id, now, above)
+    _check_deadline(seen.campaign.plan, now)
     event = CampaignEvent.SUBMITTED if seen.needs_approval else CampaignEvent.STARTED
     _move(db, seen.campaign, event, by, now, certificates=seen.chosen.certificates)
     return campaign(db, tenant, campaign_id)
@@ -118,14 +125,19 @@ def approve(
 ) -> Campaign:
     """The second person's word, which begins the campaign.
 
-    Raises Forbidden `four-eyes` for whoever drafted it, NotFound `campaign-unknown`, WrongState
-    `wrong-state`.
+    Raises Forbidden `four-eyes` for whoever drafted it and `four-eyes-credentials` for whoever
+    could hold their login, NotFound `campaign-unknown`, WrongState `wrong-state`, BadInput
+    `campaign-plan` for a deadline that is over: nobody would have had the time to come.
     """
     found = campaign(db, tenant, campaign_id)
     if by == found.created_by:
         raise Forbidden(
             "four-eyes", f"campaign {found.name!r} was drafted by you: somebody else has to agree"
         )
+    who, drafted_by = (each.removeprefix("operator:") for each in (by, found.created_by))
+    check_second(db, tenant.id, who, drafted_by, now)
+    if found.state is CampaignState.AWAITING_APPROVAL:
+        _check_deadline(found.plan, now)
     _move(db, found, CampaignEvent.APPROVED, by, now, approved_by=by)
     return campaign(db, tenant, campaign_id)
 

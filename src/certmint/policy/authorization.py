@@ -133,7 +133,7 @@ def authorize(
 
 
 def second_pair(
-    operator: Operator, requested_by: str, hands: Callable[[str], frozenset[str]]
+    operator_id: str, requested_by: str, hands: Callable[[str], frozenset[str]]
 ) -> None:
     """Whether this operator may agree to what the other one asked for.
 
@@ -142,9 +142,9 @@ def second_pair(
     agrees with nobody whose token they made, and two operators whose tokens one administrator made
     do not agree with each other. Raises Forbidden `four-eyes` or `four-eyes-credentials`.
     """
-    if operator.id == requested_by:
+    if operator_id == requested_by:
         raise Forbidden("four-eyes", "nobody approves what they asked for: a second operator must")
-    if hands(operator.id) & hands(requested_by):
+    if hands(operator_id) & hands(requested_by):
         raise Forbidden(
             "four-eyes-credentials",
             "one person gave out the tokens or logins of both who ask and agree, and could hold "
