@@ -11,6 +11,7 @@ from certmint.model.desk import APPROVAL, JOB
 from certmint.model.entities import Role
 from certmint.model.mail import MAIL
 from certmint.model.states import AUTHORITY, BATCH, DEVICE, OWNERSHIP, REQUEST
+from certmint.model.sws import ORDER as SWS_ORDER
 from certmint.policy.authorization import RULES as OPERATIONS
 from certmint.policy.rules import RULES
 
@@ -71,6 +72,7 @@ def pages() -> dict[Path, str]:
             ("ownership", "Ownership of a device", OWNERSHIP),
             ("request", "Request of a device that waits for an operator", REQUEST),
             ("batch", "Batch", BATCH),
+            ("sws-order", "Order of an SWS client", SWS_ORDER),
             ("authority", "Authority", AUTHORITY),
             ("approval", "Approval by a second operator", APPROVAL),
             ("job", "Job", JOB),

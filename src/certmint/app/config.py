@@ -100,6 +100,13 @@ class RESTSection(_Section):
     packages: str = "packages"
 
 
+class SWSSection(_Section):
+    """The SWS door: which authority and profile an order is issued by if it does not say."""
+
+    authority: str = ""
+    profile: str = "service"
+
+
 class ProviderSection(_Section):
     """The OpenID provider of one manufacturer."""
 
@@ -157,6 +164,7 @@ class Settings(_Section):
     validation: ValidationSection = ValidationSection()
     acme: ACMESection = ACMESection()
     rest: RESTSection = RESTSection()
+    sws: SWSSection = SWSSection()
     oidc: OIDCSection = OIDCSection()
     mail: MailSection = MailSection()
     campaigns: CampaignsSection = CampaignsSection()
@@ -371,6 +379,12 @@ wrong_macs = 20
 requests_minute = 6000
 # Where batches that were asked for over the network leave their packages, on this node.
 packages = "packages"
+
+[sws]
+# For clients of SSL.com's API, at https://<this server>/sws. Orders without a ca_certificate_id are
+# issued by this authority (its name); "" is the manufacturer's only one that issues for servers.
+authority = ""
+profile = "service"
 
 [oidc]
 # Where owners log in beside local accounts: at most one OpenID provider for each manufacturer.

@@ -23,6 +23,7 @@ from certmint.app.wiring import (
     console_desk,
     est_door,
     rest_services,
+    sws_services,
     workshop,
 )
 from certmint.app.worker import Worker
@@ -31,6 +32,8 @@ from certmint.doors.http import App, Doorman, ForwardedCertificate
 from certmint.doors.rest.app import rest_app
 from certmint.doors.status.health import PATHS as HEALTH
 from certmint.doors.status.routes import status_app
+from certmint.doors.sws.app import sws_app
+from certmint.doors.sws.calls import PATHS as SWS_PATHS
 from certmint.enrolment.overview import Counts
 from certmint.model.errors import Misconfigured
 
@@ -54,6 +57,7 @@ def serve(installation: Installation, version: str) -> None:
     counts = Counts(installation.db)
     pages = console_app(console_desk(installation, counts))
     doors: dict[str, App] = {"/acme/": door, "/.well-known/est/": est.app}
+    doors["/sws/"] = sws_app(sws_services(installation), SWS_PATHS)
     doors |= dict.fromkeys(PREFIXES, pages)
     metrics = Metrics(installation.db, counts, installation.clock, version)
     rest = rest_app(rest_services(installation, metrics.text), version)

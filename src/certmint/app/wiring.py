@@ -17,6 +17,7 @@ from certmint.doors.console.desk import Desk
 from certmint.doors.est.app import ESTDoor
 from certmint.doors.est.app import Services as ESTServices
 from certmint.doors.rest.callers import Services as RESTServices
+from certmint.doors.sws.app import Services as SWSServices
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.limits import Limit, Limits
 from certmint.enrolment.acme.nonces import Nonces
@@ -31,6 +32,7 @@ from certmint.enrolment.proofs import World
 from certmint.enrolment.proving import Proofs
 from certmint.enrolment.revalidation import Means
 from certmint.enrolment.signing import SigningKeys
+from certmint.enrolment.sws.fulfilling import Counter
 from certmint.enrolment.vault import Vault
 from certmint.enrolment.work import Workshop
 from certmint.issuance.keys import create_key, open_key
@@ -269,6 +271,21 @@ def rest_services(here: Installation, metrics: Callable[[], bytes] = lambda: b""
         metrics=metrics,
         oidc=openid(here.config),
     )
+
+
+def sws_counter(here: Installation) -> Counter:
+    """What serving SWS clients takes in this installation."""
+    said = here.config.settings.sws
+    return Counter(
+        here.db, here.gate, here.keys, proofs(here), said.authority, said.profile,
+        here.random_bytes,
+    )  # fmt: skip
+
+
+def sws_services(here: Installation) -> SWSServices:
+    """What the SWS door of an installation calls into."""
+    quota = here.config.settings.rest.requests_minute
+    return SWSServices(sws_counter(here), here.clock, quota, here.config.base_url)
 
 
 def desk_vault(config: Config) -> Vault:

@@ -1,4 +1,4 @@
-"""What the HTTP doors share: problem documents (RFC 9457), body limits, the client certificate.
+"""What the HTTP doors share: problem documents (RFC 9457), limits, the client certificate.
 
 The certificate is that of the TLS connection, or one that a proxy forwards (RFC 9440) from an
 address that the configuration names. Whether it is worth anything is for enrolment.
@@ -6,9 +6,11 @@ address that the configuration names. Whether it is worth anything is for enrolm
 
 import base64
 import binascii
+import datetime as dt
 import ipaddress
 import json
 import logging
+import threading
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
@@ -39,6 +41,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 64 * 1024
 RETRY_AFTER_S = 30
+_WINDOW_S = 60
 
 # The one table from refusals to HTTP. A test proves that every kind of error is in it.
 STATUS: Mapping[type[CertmintError], tuple[int, str]] = {
@@ -258,6 +261,45 @@ class Doorman:
                 await door(scope, receive, send)
                 return
         await self._otherwise(scope, receive, send)
+
+
+class RateLimit:
+    """Fixed windows of a minute; `quota` requests of each manufacturer in each of them.
+
+    Each node counts for itself: a count in the database would make every read a write. The header
+    fields are those of draft-ietf-httpapi-ratelimit-headers.
+    """
+
+    def __init__(self, quota: int) -> None:
+        self._quota = quota
+        self._window = 0
+        self._used: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self, tenant_id: str, now: dt.datetime) -> tuple[int, int, int]:
+        """Count a request: the quota, what remains of it (below zero: refused), seconds to wait."""
+        seconds = int(now.timestamp())
+        with self._lock:
+            if seconds // _WINDOW_S != self._window:
+                self._window = seconds // _WINDOW_S
+                self._used.clear()  # bounded by the tenants that ask within a minute
+            used = self._used[tenant_id] = self._used.get(tenant_id, 0) + 1
+        return self._quota, self._quota - used, _WINDOW_S - seconds % _WINDOW_S
+
+    @staticmethod
+    def tell(response: Response, quota: int, remaining: int, reset: int) -> None:
+        """Say in an answer what `take` found."""
+        response.headers["RateLimit-Policy"] = f'"default";q={quota};w={_WINDOW_S}'
+        response.headers["RateLimit"] = f'"default";r={max(0, remaining)};t={reset}'
+
+
+def too_many(quota: int, reset: int) -> TooOften:
+    """The refusal of a request beyond the quota."""
+    return TooOften(
+        "rate-limit",
+        f"this manufacturer makes more than {quota} requests a minute: wait {reset} s",
+        reset,
+    )
 
 
 UPLOADS = ("text/csv", "application/x-ndjson")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from certmint.enrolment import chains
 from certmint.enrolment.authorities import authority_named, profile_named
-from certmint.enrolment.issue import Gate
+from certmint.enrolment.issue import Along, Gate
 from certmint.model.csr import CSR
 from certmint.model.entities import Certificate, Manufacturer
 from certmint.model.evidence import OperatorGrant
@@ -27,9 +27,11 @@ class Wish:
 
 def issue(
     db: Database, gate: Gate, tenant: Manufacturer, wish: Wish, *, operator_id: str,
-    now: dt.datetime,
+    now: dt.datetime, along: Along | None = None,
 ) -> tuple[Certificate, str]:  # fmt: skip
     """The certificate, and the CAs above it in PEM without the root.
+
+    `along` writes what else changes, in the transaction that stores the certificate.
 
     Raises NotFound `authority-unknown` or `profile-unknown`, BadInput `name-syntax`, and whatever
     the gate refuses.
@@ -50,5 +52,6 @@ def issue(
             lifetime=wish.lifetime,
         ),
         now,
+        along,
     )
     return issued, above

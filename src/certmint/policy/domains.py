@@ -12,7 +12,7 @@ from functools import cache
 from publicsuffixlist import PublicSuffixList
 
 from certmint.model.entities import DomainValidation, ValidationMethod
-from certmint.model.names import DNSName
+from certmint.model.names import DNSName, IPName, Name
 from certmint.model.profile import Trust
 from certmint.policy import calendar
 from certmint.policy.calendar import Entry
@@ -40,6 +40,15 @@ def authorization_domains(name: DNSName) -> tuple[str, ...]:
     labels = name.value.split(".")
     most = len(labels) - registered.count(".")
     return tuple(".".join(labels[start:]) for start in range(most))
+
+
+def covers(found: DomainValidation, name: Name) -> bool:
+    """Whether this proof of control is about `name`, however old it is."""
+    if isinstance(name, IPName):
+        return found.method is ValidationMethod.OPERATOR and found.domain == name.value
+    if found.method is ValidationMethod.HTTP_CSR_HASH:
+        return found.domain == name.value  # no wildcards, nothing below (BR 3.2.2.4.18)
+    return name.is_within(found.domain)
 
 
 def is_fresh(found: DomainValidation, trust: Trust, now: dt.datetime) -> bool:

@@ -57,6 +57,7 @@ from certmint.registry.login_schema import (
     owner_login,
     owner_session,
 )
+from certmint.registry.sws_schema import sws_csr, sws_order
 from certmint.registry.who_schema import (
     attestation_anchor,
     device_pairing,
@@ -122,6 +123,8 @@ __all__ = [
     "product",
     "profile",
     "public_key",
+    "sws_csr",
+    "sws_order",
 ]
 
 manufacturer = sa.Table(

@@ -15,9 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from certmint.doors.http import is_upload, problem
+from certmint.doors.http import RateLimit, is_upload, problem, too_many
 from certmint.doors.rest.callers import Services, bearer_token
-from certmint.doors.rest.limits import RateLimit
 from certmint.enrolment import access, idempotency
 from certmint.enrolment.access import Entrance
 from certmint.enrolment.idempotency import Answer
@@ -26,7 +25,6 @@ from certmint.model.errors import (
     CertmintError,
     Forbidden,
     NotFound,
-    TooOften,
     Unauthenticated,
 )
 from certmint.model.operations import Operation
@@ -104,17 +102,10 @@ class _Visit:
         request.state.entrance = entrance
         quota, remaining, reset = self._limit.take(entrance.tenant.id, services.clock())
         if remaining < 0:
-            response = problem(
-                TooOften(
-                    "rate-limit",
-                    f"this manufacturer makes more than {quota} requests a minute: wait {reset} s",
-                    reset,
-                )
-            )
+            response = problem(too_many(quota, reset))
         else:
             response = await self._answer(entrance, inner)
-        response.headers["RateLimit-Policy"] = f'"default";q={quota};w=60'
-        response.headers["RateLimit"] = f'"default";r={max(0, remaining)};t={reset}'
+        self._limit.tell(response, quota, remaining, reset)
         return response
 
     async def _answer(self, entrance: Entrance, inner: Handler) -> Response:

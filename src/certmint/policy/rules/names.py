@@ -3,12 +3,12 @@
 import datetime as dt
 
 from certmint.model.csr import CSR
-from certmint.model.entities import DomainValidation, ValidationMethod
+from certmint.model.entities import DomainValidation
 from certmint.model.evidence import Attestation, ControlsNames
-from certmint.model.names import DNSName, IPName, Name, is_special_use
+from certmint.model.names import DNSName, Name, is_special_use
 from certmint.model.profile import Purpose, Trust
 from certmint.model.request import CertificateRequest, Facts
-from certmint.policy.domains import is_fresh, registered_domain
+from certmint.policy.domains import covers, is_fresh, registered_domain
 from certmint.policy.rules.rule import Rule
 
 
@@ -70,17 +70,9 @@ def _validated(
     name: Name, request: CertificateRequest, facts: Facts, now: dt.datetime
 ) -> DomainValidation | None:
     for found in facts.domains:
-        if _covers(found, name) and is_fresh(found, request.profile.trust, now):
+        if covers(found, name) and is_fresh(found, request.profile.trust, now):
             return found
     return None
-
-
-def _covers(found: DomainValidation, name: Name) -> bool:
-    if isinstance(name, IPName):
-        return found.method is ValidationMethod.OPERATOR and found.domain == name.value
-    if found.method is ValidationMethod.HTTP_CSR_HASH:
-        return found.domain == name.value  # no wildcards, nothing below (BR 3.2.2.4.18)
-    return name.is_within(found.domain)
 
 
 def _foreign_name(request: CertificateRequest, facts: Facts, _: dt.datetime) -> str | None:

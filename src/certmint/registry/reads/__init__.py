@@ -141,6 +141,7 @@ from certmint.registry.reads.requests import (
     device_request_for,
     device_requests,
 )
+from certmint.registry.reads.sws import OrderFilter, due_sws_orders, sws_order, sws_orders
 from certmint.registry.reads.tenants import (
     audit_events,
     domain_validation,
@@ -159,6 +160,7 @@ from certmint.registry.rows import CertificateCounts, CRLRow, RevokedEntry, Stat
 __all__ = [
     "CRLRow",
     "CertificateCounts",
+    "OrderFilter",
     "RevokedEntry",
     "Status",
     "Transaction",
@@ -240,6 +242,7 @@ __all__ = [
     "domain_validations",
     "due_acme_auto_renewals",
     "due_domain_mails",
+    "due_sws_orders",
     "ending_certificates",
     "events_of",
     "expected_hardware",
@@ -283,6 +286,8 @@ __all__ = [
     "sighting",
     "stale_acme_challenges",
     "successors",
+    "sws_order",
+    "sws_orders",
     "tokens",
     "valid_acme_authorizations",
     "verified_domains",

@@ -132,6 +132,7 @@ from certmint.registry.writes.requests import (
     add_device_request,
     move_device_request,
 )
+from certmint.registry.writes.sws import add_sws_order, change_sws_order
 from certmint.registry.writes.tenants import (
     add_domain_validation,
     add_manufacturer,
@@ -166,6 +167,7 @@ __all__ = [
     "add_owner",
     "add_product",
     "add_profile",
+    "add_sws_order",
     "add_token",
     "advance_job",
     "agree_acme_terms",
@@ -176,6 +178,7 @@ __all__ = [
     "certify_authority",
     "change_acme_key",
     "change_operator",
+    "change_sws_order",
     "claim_acme_replacement",
     "close_acme_account",
     "close_operator_sessions",

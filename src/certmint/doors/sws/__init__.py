@@ -1,0 +1,1 @@
+"""The door for clients of SSL.com's SWS API."""
