@@ -15,6 +15,7 @@ from certmint.model.campaign import (
 from certmint.model.entities import DeviceRequest, Sighting, Wish
 from certmint.model.mail import DomainMail, MailState
 from certmint.model.states import RequestState
+from certmint.model.sws import Order, OrderState
 from certmint.registry import writes
 from certmint.registry.reads.askers import Transfer
 from certmint.registry.reads.logins import DeviceLogin
@@ -66,4 +67,12 @@ def asked(tenant_id: str, device_id: str) -> DeviceRequest:
     return DeviceRequest(
         "req", tenant_id, device_id, Wish.CERTIFICATE, "key", b"csr", "x", (), "", "",
         RequestState.PENDING, NOW, LATER,
+    )  # fmt: skip
+
+
+def bought(maker: Any, operator: Any) -> Order:
+    """An order of an SWS client that waits for a proof."""
+    return Order(
+        "co-1", maker.id, operator.id, "106", 90, maker.authority.id, OrderState.WAITING_VALIDATION,
+        NOW, csr=b"csr", names=("r1.example.com",), due_at=NOW,
     )  # fmt: skip

@@ -20,17 +20,8 @@ from certmint.model.acme import (
     OrderEvent,
     OrderState,
 )
-from certmint.model.campaign import (
-    CampaignEvent,
-    CampaignState,
-    MemberState,
-    Selection,
-)
-from certmint.model.desk import (
-    ApprovalEvent,
-    ApprovalState,
-    JobEvent,
-)
+from certmint.model.campaign import CampaignEvent, CampaignState, MemberState, Selection
+from certmint.model.desk import ApprovalEvent, ApprovalState, JobEvent
 from certmint.model.entities import Manufacturer, RevocationReason, Wish
 from certmint.model.errors import CertmintError
 from certmint.model.mail import MailEvent, MailState
@@ -44,20 +35,12 @@ from certmint.model.states import (
     RequestState,
 )
 from certmint.model.subject import DistinguishedName
+from certmint.model.sws import OrderEvent as SWSEvent
 from certmint.registry import audit, reads, schema, writes
 from certmint.registry.engine import Database, Transaction
 from certmint.registry.reads.askers import AnchorRow, Pairing
 
-from .belongings import (
-    asked,
-    campaign,
-    campaigning,
-    letter,
-    member,
-    offer,
-    seen,
-    waiting,
-)
+from .belongings import asked, bought, campaign, campaigning, letter, member, offer, seen, waiting
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(days=1)
@@ -101,6 +84,7 @@ def things(maker, client) -> Things:
     (device,) = maker.devices(1)
     issued = maker.issue(device)
     campaigning(maker)
+    maker.write(writes.add_sws_order, bought(maker, operator))
     order = client.order(serial=issued.serial, authority_id=issued.authority_id)
     maker.db.write(lambda tx: known_by_more(tx, maker, device, owner))
     return Things(maker, operator, validation, owner, device, issued, client, order)
@@ -238,6 +222,8 @@ READS: dict[str, Read] = {
     "owner_of_identity": lambda tx, t, _: reads.owner_of_identity(tx, t, "https://login", "jo"),
     "owner_identities": lambda tx, t, _: reads.owner_identities(tx, t, ("a", "a"), 10),
     "device_login": lambda tx, t, x: reads.device_login(tx, t, x.device.id),
+    "sws_order": lambda tx, t, _: reads.sws_order(tx, t, "co-1"),
+    "sws_orders": lambda tx, t, _: reads.sws_orders(tx, t, reads.OrderFilter(search="r1.exa")),
     "device_request": lambda tx, t, _: reads.device_request(tx, t, "req"),
     "device_request_for": lambda tx, t, x: reads.device_request_for(
         tx, t, x.device.id, Wish.CERTIFICATE, "key"
@@ -389,6 +375,9 @@ WRITES: dict[str, Write] = {
     "move_device_request": lambda tx, t, x: writes.move_device_request(
         tx, t, asked(t, x.device.id), RequestEvent.APPROVED, **WHO, until=LATER
     ),
+    "change_sws_order": lambda tx, t, x: writes.change_sws_order(
+        tx, t, bought(x.maker, x.operator), bought(x.maker, x.operator), SWSEvent.REVOKED, **WHO
+    ),
     "add_profile": lambda tx, t, _: writes.add_profile(tx, t, SERVICE, **WHO),
 }
 
@@ -512,6 +501,7 @@ FLEET_WIDE: dict[str, Read] = {
     "live_members": lambda tx, t, x: reads.live_members(tx, campaign(t), [member(x)], NOW),
     "successors": lambda tx, t, _: reads.successors(tx, campaign(t), "", "f" * 40),
     "domain_mail_by_value": lambda tx, *_: reads.domain_mail_by_value(tx, "hash"),
+    "due_sws_orders": lambda tx, *_: reads.due_sws_orders(tx, NOW, 10),
     "due_domain_mails": lambda tx, *_: reads.due_domain_mails(tx, NOW, 10),
     "owner_of_session": lambda tx, *_: reads.owner_of_session(tx, "token", NOW),
     "authority_for_status": lambda tx, _, x: reads.authority_for_status(tx, x.maker.authority.id),
