@@ -37,7 +37,7 @@ from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
 
 CLAIM = dt.timedelta(minutes=5)  # longer than all the looks of an order take
-_FIRST_PAUSE = dt.timedelta(seconds=30)
+_FIRST_PAUSE = dt.timedelta(seconds=10)
 _LONGEST_PAUSE = dt.timedelta(hours=1)
 _MOST_TRIES = 720  # a month of looks: then the job gives up, and customers may still ask for one
 _AT_ONCE = 50  # orders of one round of the job
