@@ -39,7 +39,7 @@ from certmint.registry.engine import Database, Transaction
 CLAIM = dt.timedelta(minutes=5)  # longer than all the looks of an order take
 _FIRST_PAUSE = dt.timedelta(seconds=10)
 _LONGEST_PAUSE = dt.timedelta(hours=1)
-_MOST_TRIES = 720  # a month of looks: then the job gives up, and customers may still ask for one
+_MOST_LOOKS = 720  # a month of looks: then the job gives up, and customers may still ask for one
 _AT_ONCE = 50  # orders of one round of the job
 _INWARD = (Unavailable, Misconfigured)  # what customers are not told the details of
 
@@ -115,17 +115,24 @@ def _claim(counter: Counter, order: Order, now: dt.datetime) -> Order:
 
 
 def _postpone(counter: Counter, mine: Order, refusal: CertmintError, now: dt.datetime) -> None:
-    pause = min(_FIRST_PAUSE * 2 ** min(mine.tries - 1, 10), _LONGEST_PAUSE)
+    pause = pause_after(mine.tries)
     said = "the server cannot do this right now" if isinstance(refusal, _INWARD) else refusal.detail
     later = replace(
         mine,
-        due_at=now + pause if mine.tries < _MOST_TRIES else None,
+        due_at=None if pause is None else now + pause,
         failure=f"{said} [{refusal.code}]",
     )
     try:
         _move(counter, mine, later, OrderEvent.POSTPONED, now)
     except Conflict:
         return  # the claim ran out, and another node has it
+
+
+def pause_after(looks: int) -> dt.timedelta | None:
+    """How long the job waits after so many looks at one order; None: it gives up."""
+    if looks >= _MOST_LOOKS:
+        return None
+    return min(_FIRST_PAUSE * 2 ** min(looks - 1, 10), _LONGEST_PAUSE)
 
 
 def _issue(counter: Counter, tenant: Manufacturer, mine: Order, now: dt.datetime) -> None:
