@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from certmint.app import servercert
 from certmint.app.tls import ReloadingContext
-from certmint.app.wiring import Installation, acme_limits, acme_network, means, post, sws_counter
+from certmint.app.wiring import Installation, acme_limits, acme_network, means, post
 from certmint.doors.acme.views import URLs
 from certmint.enrolment import chains, idempotency
 from certmint.enrolment.acme.star import renew_due
@@ -23,7 +23,6 @@ from certmint.enrolment.emailing import deliver_due
 from certmint.enrolment.reconcile import reconcile
 from certmint.enrolment.revalidation import renew_proofs
 from certmint.enrolment.status import refresh_crls
-from certmint.enrolment.sws.fulfilling import advance_due
 from certmint.model.errors import CertmintError
 from certmint.model.states import AuthorityState
 from certmint.registry import reads, writes
@@ -32,7 +31,6 @@ log = logging.getLogger("certmint.jobs")
 
 ONE_HOUR = dt.timedelta(hours=1)
 FIVE_MINUTES = dt.timedelta(minutes=5)
-TEN_SECONDS = dt.timedelta(seconds=10)
 ONE_MINUTE = dt.timedelta(minutes=1)
 CAMPAIGNS_S = 30.0  # how long campaigns may keep the other jobs waiting
 ROUND_S = 5.0  # how soon a new authority's devices are trusted by a running server
@@ -88,7 +86,6 @@ class Jobs:
             Job("answers", ONE_HOUR, lambda: idempotency.forget(here.db, here.clock()), True),
             Job("campaigns", ONE_MINUTE, self._work_campaigns, exclusive=True),
             Job("mail", ONE_MINUTE, self._send_mail, exclusive=True),
-            Job("orders", TEN_SECONDS, lambda: advance_due(sws_counter(here), here.clock()), True),
             Job("domains", dt.timedelta(hours=1), self._renew_proofs, exclusive=True),
             Job("crl", FIVE_MINUTES, lambda: refresh_crls(here.db, here.keys, here.clock()), True),
         )

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -23,6 +24,7 @@ from certmint.app.wiring import (
     console_desk,
     est_door,
     rest_services,
+    sws_counter,
     sws_services,
     workshop,
 )
@@ -35,11 +37,15 @@ from certmint.doors.status.routes import status_app
 from certmint.doors.sws.app import sws_app
 from certmint.doors.sws.calls import PATHS as SWS_PATHS
 from certmint.enrolment.overview import Counts
+from certmint.enrolment.sws.fulfilling import advance_due
+from certmint.enrolment.work import work_off
 from certmint.model.errors import Misconfigured
 
 log = logging.getLogger("certmint")
 
 IDLE_S = 30
+JOBS_S = 0.5  # how soon a job that was asked for begins
+ORDERS_S = 5.0  # how soon an order is looked at that is due
 BACKLOG = 512
 _COLLECT_AFTER = (20_000, 20, 20)  # allocations, and how many collections a generation waits
 
@@ -72,9 +78,14 @@ def serve(installation: Installation, version: str) -> None:
     ]
     node = f"{socket.gethostname()}:{os.getpid()}"
     jobs = Jobs(installation, tls, node)
-    worker = Worker(workshop(installation, node))
+    shop, counter = workshop(installation, node), sws_counter(installation)
+    workers = (
+        Worker("worker", JOBS_S, partial(work_off, shop)),
+        Worker("orders", ORDERS_S, partial(advance_due, counter, installation.clock)),
+    )
     jobs.start()
-    worker.start()
+    for worker in workers:
+        worker.start()
     # What is there now stays: without this, every full collection walks over all of it again.
     gc.collect()
     gc.freeze()
@@ -84,7 +95,8 @@ def serve(installation: Installation, version: str) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(servers))
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.stop()
         jobs.stop()
         log.info("stopped")
 

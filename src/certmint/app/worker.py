@@ -1,26 +1,31 @@
-"""The long work that operators ask for, in a thread of the server.
+"""What takes long, each kind in a thread of the server: operators' jobs, looks at orders.
 
 A job's own failures are its outcome; what nobody thought of is logged, and ends the job, too.
 """
 
 import logging
 import threading
+from collections.abc import Callable
 
-from certmint.enrolment.work import Workshop, work_off
 from certmint.model.errors import CertmintError
 
 log = logging.getLogger("certmint.worker")
 
-LOOK_S = 0.5  # how soon a job that was asked for begins
-
 
 class Worker:
-    """Works off jobs until it is stopped."""
+    """Works off what waits, every so many seconds, until it is stopped.
 
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
+    `work` is told how to ask whether it shall end after the step at hand.
+    """
+
+    def __init__(
+        self, name: str, every_s: float, work: Callable[[Callable[[], bool]], object]
+    ) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -31,10 +36,10 @@ class Worker:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
+        while not self._stop.wait(self._every_s):
             try:
-                work_off(self._shop, self._stop.is_set)
+                self._work(self._stop.is_set)
             except CertmintError as error:
-                log.error("jobs: %s: %s", error.code, error)  # noqa: TRY400
+                log.error("%s: %s: %s", self._name, error.code, error)  # noqa: TRY400
             except Exception:
-                log.exception("a job failed")
+                log.exception("%s failed", self._name)

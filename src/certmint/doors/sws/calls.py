@@ -12,7 +12,7 @@ from certmint.enrolment import chains, emailing, proving
 from certmint.enrolment.sws import controls, ordering
 from certmint.enrolment.sws.fulfilling import certificates_of, find
 from certmint.enrolment.sws.ordering import Supplied
-from certmint.model.csr import CSR, parse_csr
+from certmint.model.csr import parse_csr
 from certmint.model.entities import Certificate
 from certmint.model.errors import BadInput
 from certmint.model.operations import Operation
@@ -137,7 +137,7 @@ def csr_hash(call: Call) -> object:
     if csr is None:
         raise BadInput("csr-missing", "send the csr that the tokens are of")
     names = fields.domains_of(call.said, "domains") or dict.fromkeys(map(str, csr.names), "")
-    unique = fields.text_of(call.said, "unique_value", 20).lower()
+    unique = fields.unique_of(call.said)
     found = [controls.ways(call.counter.proofs, csr, name, unique) for name in names]
     return views.methods_view(controls.hashes_of(csr), found, {})
 
@@ -200,12 +200,10 @@ def _supplied(said: Mapping[str, Any]) -> Supplied:
             "callback-unsupported",
             "this server calls nobody back: leave `callback` out and ask for the order instead",
         )
-    csr: CSR | None = fields.csr_of(said)
-    unique = fields.text_of(said, "unique_value", 20).lower()
     registrant = {name: fields.text_of(said, name) for name in REGISTRANT}
     return Supplied(
-        csr=csr,
-        unique_value=unique or ("" if csr is not None else None),
+        csr=fields.csr_of(said),
+        unique_value=fields.unique_of(said) or None,
         domains=fields.domains_of(said, "domains"),
         registrant={name: value for name, value in registrant.items() if value},
         contacts=_contacts(said),

@@ -22,6 +22,7 @@ _MOST_FIELDS = 500
 _DEEPEST = 4
 _PIECES = re.compile(r"\[([^\[\]]*)\]")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*\Z")
+_UNIQUE = re.compile(r"[a-z0-9]{1,20}\Z")
 _REASONS = {each.value.replace("-", ""): each for each in RevocationReason}
 
 
@@ -168,6 +169,14 @@ def csr_of(tree: Mapping[str, Any], name: str = "csr") -> CSR | None:
     except (ValueError, binascii.Error):
         raise BadInput("csr-syntax", "the CSR is neither PEM nor base64 of one") from None
     return parse_csr(octets.replace(b"\r", b"") if b"-----BEGIN" in octets else octets)
+
+
+def unique_of(tree: Mapping[str, Any]) -> str:
+    """What makes a CSR's tokens other ones; "" for none. Raises BadInput `unique-value`."""
+    said = text_of(tree, "unique_value").lower()
+    if said and not _UNIQUE.match(said):
+        raise BadInput("unique-value", "the unique value is not 1 to 20 letters and digits")
+    return said
 
 
 def serials_of(tree: Mapping[str, Any]) -> tuple[Serial, ...]:

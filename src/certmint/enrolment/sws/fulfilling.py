@@ -8,7 +8,7 @@ each CSR, and never two.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from certmint.enrolment import certificates
@@ -93,16 +93,24 @@ def certificates_of(db: Database, order: Order) -> list[Certificate]:
     return [each for each in found if each is not None]
 
 
-def advance_due(counter: Counter, now: dt.datetime) -> int:
-    """Look again at every order whose time has come; how many were issued."""
+def advance_due(
+    counter: Counter,
+    clock: Callable[[], dt.datetime],
+    stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Look again at every order whose time has come; how many were issued.
+
+    Every node does so: orders are claimed one by one. When it is `stopping`, the others are left.
+    """
+    now = clock()
     with counter.db.read() as tx:
         due = reads.due_sws_orders(tx, now, _AT_ONCE)
         tenants = {each.tenant_id: reads.manufacturer(tx, each.tenant_id) for each in due}
     issued = 0
     for order in due:
         tenant = tenants[order.tenant_id]
-        if tenant is not None:
-            issued += advance(counter, tenant, order, now).state is OrderState.ISSUED
+        if tenant is not None and not stopping():
+            issued += advance(counter, tenant, order, clock()).state is OrderState.ISSUED
     return issued
 
 
@@ -132,7 +140,7 @@ def pause_after(looks: int) -> dt.timedelta | None:
     """How long the job waits after so many looks at one order; None: it gives up."""
     if looks >= _MOST_LOOKS:
         return None
-    return min(_FIRST_PAUSE * 2 ** min(looks - 1, 10), _LONGEST_PAUSE)
+    return min(_FIRST_PAUSE * (1 << min(looks - 1, 10)), _LONGEST_PAUSE)
 
 
 def _issue(counter: Counter, tenant: Manufacturer, mine: Order, now: dt.datetime) -> None:

@@ -248,10 +248,11 @@ def _filled(order: Order, given: Supplied) -> Order:
     is_rekey = given.csr is not None and given.csr.der != order.csr
     known = () if is_rekey else order.controls
     kept = {each.domain: each.dcv for each in order.controls} if is_rekey else {}
+    unique = "" if is_rekey and order.csr else order.unique_value
     return replace(
         order,
         csr=csr.der if csr is not None else b"",
-        unique_value=order.unique_value if given.unique_value is None else given.unique_value,
+        unique_value=unique if given.unique_value is None else given.unique_value,
         names=names,
         controls=controls_for(tuple(map(parse_name, names)), kept | dict(choices), known),
         registrant=canonical(json.loads(order.registrant) | dict(given.registrant)),
