@@ -64,6 +64,7 @@ def place(
     Raises BadInput `product-code`, `order-period`, `name-syntax`, `dcv-method`, NotFound
     `authority-unknown`, Conflict `authority-ambiguous` or `csr-unique-value`.
     """
+    product_of(product)  # before anything is looked up
     authority = authority_for(counter, me.tenant, ca_certificate_id)
     blank = Order(
         id=new_id("co", now, counter.random_bytes).replace("_", "-"),  # as SWS clients know it
@@ -190,9 +191,14 @@ def authority_for(counter: Counter, tenant: Manufacturer, wanted: str) -> Author
     ]  # fmt: skip
     if len(able) == 1:
         return able[0]
-    if named or not able:
-        what = f"no active authority {named!r}" if named else "no authority for servers yet"
-        raise NotFound("authority-unknown", f"there is {what}: see `certmint authority list`")
+    if named:
+        raise NotFound("authority-unknown", f"there is no active authority {named!r}")
+    if not able:
+        raise NotFound(
+            "authority-unknown",
+            "no SubCA and no product says which authority issues for servers: send a "
+            "ca_certificate_id",
+        )
     choices = ", ".join(each.name for each in able)
     raise Conflict("authority-ambiguous", f"choose a ca_certificate_id among {choices}")
 
