@@ -155,7 +155,8 @@ def test_a_death_at_any_step_loses_no_order(house: House, step: Step) -> None:
         (order,) = reads.sws_orders(tx, house.tenant.id, reads.OrderFilter())
     is_stored = step is Step.STORED
     assert order.state is (OrderState.ISSUED if is_stored else OrderState.VALIDATING)
-    assert advance_due(counter, house.clock) == 0  # the claim still holds
+    assert advance_due(counter, house.clock) == 0
+    assert advance(counter, house.tenant, order, house.clock()) == order  # the claim still holds
 
     later = house.clock() + 6 * MINUTES
     assert advance_due(counter, lambda: later) == (not is_stored)
