@@ -457,6 +457,7 @@ def test_what_is_no_call_is_said_so(shop: Shop) -> None:
     assert shop.ask("GET", "/nothing").json["code"] == "not-found"
     wrong = shop.ask("DELETE", "/certificates")
     assert (wrong.status, wrong.json["code"]) == (405, "method-not-allowed")
+    assert wrong.headers["allow"] == "GET, HEAD, POST"
     assert shop.ask("POST", "/certificates", b"{" + b" " * 70_000).status == 413
     for body in (b"{", b"\xff", b"{" * 5_000, b"a=1&a[b]=2"):
         assert shop.ask("POST", "/certificates", body).status == 400

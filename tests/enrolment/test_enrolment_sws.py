@@ -256,6 +256,41 @@ def test_a_reissue_ends_with_the_subscription(house: House) -> None:
     assert late.failure.endswith("[order-over]")
 
 
+def test_a_repeated_call_buys_nothing(house: House) -> None:
+    """The same CSR again is answered with its certificate, until that is old or revoked."""
+    me, counter = enter(house), counter_of(house)
+    given = Supplied(csr(PROVED))
+    order = ordering.place(counter, me, "106", 90, given, "", house.clock())
+    assert ordering.supply(counter, me, order.id, given, house.clock()) == order
+    nothing = Supplied(contacts={})
+    assert refused(ordering.supply, counter, me, order.id, nothing, house.clock()) == "order-issued"
+
+    house.clock.now += 65 * DAY
+    again = ordering.supply(counter, me, order.id, given, house.clock())
+    assert len(again.serials) == 2
+    reason = RevocationReason.SUPERSEDED
+    ordering.revoke(counter, me, order.id, again.serials[1:], reason, house.clock())
+    third = ordering.supply(counter, me, order.id, given, house.clock())
+    assert len(third.serials) == 3
+
+
+def test_revoking_an_order_that_a_node_is_issuing(house: House) -> None:
+    """The revocation wins: the node that signs at this moment releases nothing."""
+    me, counter = enter(house), counter_of(house)
+    order = place(house, counter, me, PROVED)
+
+    def revoke(reached: Step) -> None:
+        if reached is Step.SIGNED:
+            house.reached = lambda _: None
+            reason = RevocationReason.KEY_COMPROMISE
+            ordering.revoke(counter, me, order.id, (), reason, house.clock())
+
+    house.reached = revoke
+    ended = ordering.supply(counter, me, order.id, Supplied(csr(PROVED)), house.clock())
+    assert ended.state is OrderState.REVOKED
+    assert good(house, ended) == []
+
+
 def test_revoking_twice_completes_what_was_begun(house: House) -> None:
     """A call that died half-way is repeated; CRL and OCSP say so of every certificate."""
     me, counter = enter(house), counter_of(house)

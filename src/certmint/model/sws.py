@@ -52,6 +52,7 @@ ORDER: Mapping[OrderState, Mapping[OrderEvent, OrderState]] = {
         _E.CLAIMED: _S.VALIDATING,  # the node that was at it died
         _E.POSTPONED: _S.WAITING_VALIDATION,
         _E.ISSUED: _S.ISSUED,
+        **_ENDED,  # the node that is at it finds the version changed, and releases nothing
     },
     _S.ISSUED: {**_GIVEN, _E.REVOKED: _S.REVOKED},
     _S.REVOKED: {},

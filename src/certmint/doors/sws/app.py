@@ -158,8 +158,9 @@ def sws_app(services: Services, paths: tuple[Path, ...]) -> App:
     desk = Desk(services)
     app = Starlette(
         routes=[_route(desk, path) for path in paths],
-        exception_handlers={HTTPException: _http_error, Exception: unexpected},  # type: ignore[dict-item]  # Starlette narrows by the key
+        exception_handlers={Exception: unexpected},
     )
+    app.add_exception_handler(HTTPException, _http_error)
     app.router.redirect_slashes = False
     limited: App = BodyLimit(app)
     return limited
@@ -172,12 +173,22 @@ def _route(desk: Desk, path: Path) -> Route:
     return Route(PREFIX + path.path, serve, methods=[path.method])
 
 
-def _http_error(_request: Request, error: HTTPException) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
     code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
     detail = "there is no such call: see docs/sws.md" if code == "not-found" else error.detail
     response = error_response(error.status_code, "base", code, detail)
-    response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that some call of this path has (RFC 9110 10.2.1)."""
+    routes = [each for each in request.app.routes if isinstance(each, Route)]
+    here = [each for each in routes if each.path_regex.match(request.url.path)]
+    return sorted({method for each in here for method in each.methods or ()})
 
 
 def _credentials(request: Request, said: dict[str, Any]) -> _Shown:

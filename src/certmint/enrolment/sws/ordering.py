@@ -95,22 +95,39 @@ def supply(
 ) -> Order:
     """Give an order what it waits for, or what it is to be issued again with.
 
-    A CSR for an issued order is a rekey; what it bought before stays good until it is revoked.
-    Raises NotFound `order-unknown`, WrongState `wrong-state`, BadInput `csr-missing`, `csr-names`
-    …, Conflict `csr-unique-value` or `order-changed`.
+    A CSR for an issued order is a rekey; what it bought before stays good until it is revoked. The
+    same CSR for the same names again, as after a lost answer, buys nothing while its certificate
+    has much of its life before it. Raises NotFound `order-unknown`, WrongState `wrong-state` or
+    `order-issued`, BadInput `csr-missing` …, Conflict `csr-unique-value` or `order-changed`.
     """
-    before = _open(counter, me, order_id)
+    before = find(counter.db, me.tenant.id, order_id)
     if not before.csr and given.csr is None:
         raise BadInput("csr-missing", f"order {order_id} is a voucher: send a csr")
     changed = _filled(replace(before, operator_id=me.operator.id), given)
+    is_new = changed.names != before.names
+    if before.state is OrderState.ISSUED and not is_new:
+        if given.csr is None:
+            raise WrongState(
+                "order-issued",
+                f"order {order_id} is issued: send a csr or other domains to issue it again",
+            )
+        if given.csr.der == before.csr and _is_fresh(counter, before, now):
+            return before
     return _supplied(counter, me, before, changed, now)
+
+
+def _is_fresh(counter: Counter, order: Order, now: dt.datetime) -> bool:
+    """Whether the newest certificate is good, with more than a third of its life left."""
+    newest = certificates_of(counter.db, order)[-1]
+    third = (newest.not_after - newest.not_before) / 3
+    return newest.revocation is None and newest.not_after - now > third
 
 
 def rename(
     counter: Counter, me: Entrance, order_id: str, domains: Mapping[str, str], now: dt.datetime
 ) -> Order:
-    """Issue an order for exactly these names. Raises what `supply` raises."""
-    before = _open(counter, me, order_id)
+    """Issue an order for exactly these names, once. Raises what `supply` raises."""
+    before = find(counter.db, me.tenant.id, order_id)
     if not before.csr:
         raise BadInput("csr-missing", f"order {order_id} is a voucher: send a csr first")
     csr = parse_csr(before.csr)
@@ -126,6 +143,9 @@ def rename(
         names=tuple(map(str, names)),
         controls=controls_for(names, domains, before.controls),
     )
+    is_same = before.state is OrderState.ISSUED and changed.names == before.names
+    if is_same and _is_fresh(counter, before, now):
+        return before
     return _supplied(counter, me, before, changed, now)
 
 
@@ -170,7 +190,8 @@ def revoke(
         except Conflict:
             continue
     revocation.publish_everywhere(counter.db, counter.keys, me.tenant.id, now)
-    if order.state not in _OVER and not (set(order.serials) - _revoked(counter, order)):
+    is_ended = not serials or order.state is OrderState.ISSUED  # else it is being issued again
+    if is_ended and order.state not in _OVER and set(order.serials) <= _revoked(counter, order):
         _move(counter, me, order, replace(order, due_at=None), OrderEvent.REVOKED, now)
     return find(counter.db, me.tenant.id, order_id)
 
@@ -213,10 +234,6 @@ def _revoked(counter: Counter, order: Order) -> set[str]:
     return {each.serial for each in found if each.revocation is not None}
 
 
-def _open(counter: Counter, me: Entrance, order_id: str) -> Order:
-    return find(counter.db, me.tenant.id, order_id)
-
-
 def _supplied(
     counter: Counter, me: Entrance, before: Order, changed: Order, now: dt.datetime
 ) -> Order:
@@ -252,13 +269,16 @@ def _filled(order: Order, given: Supplied) -> Order:
     if csr is not None and not names:
         raise BadInput("name-count", "the CSR names nothing: send domains with it")
     is_rekey = given.csr is not None and given.csr.der != order.csr
-    known = () if is_rekey else order.controls
-    kept = {each.domain: each.dcv for each in order.controls} if is_rekey else {}
     unique = "" if is_rekey and order.csr else order.unique_value
+    unique = unique if given.unique_value is None else given.unique_value
+    # Other tokens: what was chosen stays, what was begun does not.
+    is_other = is_rekey or unique != order.unique_value
+    kept = {each.domain: each.dcv for each in order.controls} if is_other else {}
+    known = () if is_other else order.controls
     return replace(
         order,
         csr=csr.der if csr is not None else b"",
-        unique_value=unique if given.unique_value is None else given.unique_value,
+        unique_value=unique,
         names=names,
         controls=controls_for(tuple(map(parse_name, names)), kept | dict(choices), known),
         registrant=canonical(json.loads(order.registrant) | dict(given.registrant)),
