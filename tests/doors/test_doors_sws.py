@@ -403,6 +403,7 @@ def test_lists_are_paged_and_cut(shop: Shop) -> None:
     ]
     assert pages == [[{"ref": refs[2]}, {"ref": refs[1]}], [{"ref": refs[0]}], []]
     assert shop.ask("GET", "/certificates?end=2020-01-01").json == []
+    assert len(shop.ask("GET", f"/certificates?search={refs[0]}").json) == 1
     for query in ("page=0", "per_page=101", "fields=secret", "filter=x", "start=soon"):
         assert shop.ask("GET", f"/certificates?{query}").status == 400, query
 

@@ -15,6 +15,7 @@ from certmint.model.errors import BadInput
 from certmint.model.serial import Serial
 
 LONGEST_PERIOD = 1826
+REF = "co-"  # how an order's id begins, as SWS clients know it
 
 
 class OrderState(StrEnum):

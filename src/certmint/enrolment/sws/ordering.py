@@ -22,6 +22,7 @@ from certmint.model.profile import Purpose
 from certmint.model.serial import Serial
 from certmint.model.states import AuthorityState
 from certmint.model.sws import (
+    REF,
     REQUIRED_OF_REGISTRANT,
     Order,
     OrderEvent,
@@ -67,7 +68,7 @@ def place(
     product_of(product)  # before anything is looked up
     authority = authority_for(counter, me.tenant, ca_certificate_id)
     blank = Order(
-        id=new_id("co", now, counter.random_bytes).replace("_", "-"),  # as SWS clients know it
+        id=REF + new_id("co", now, counter.random_bytes).partition("_")[2],
         tenant_id=me.tenant.id,
         operator_id=me.operator.id,
         product=product,

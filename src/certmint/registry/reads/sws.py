@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from certmint.model.sws import Order, OrderState
+from certmint.model.sws import REF, Order, OrderState
 from certmint.registry import schema, sws_rows
 from certmint.registry.engine import Transaction
 
@@ -15,7 +15,7 @@ _DUE = sa.text("due_at IS NOT NULL")  # in the words of the index
 
 @dataclass(frozen=True)
 class OrderFilter:
-    """Which orders: made within a time, vouchers only, or with this text in what names them."""
+    """Which orders: made within a time, vouchers only, of this ref, or with this text in a name."""
 
     since: dt.datetime | None = None
     until: dt.datetime | None = None
@@ -41,10 +41,11 @@ def sws_orders(
         query = query.where(_ORDER.created_at < wanted.until)
     if wanted.vouchers:
         query = query.where(_ORDER.state == OrderState.WAITING_CSR.value)
-    if wanted.search:
+    if wanted.search.startswith(REF):
+        query = query.where(_ORDER.id == wanted.search)
+    elif wanted.search:
         query = query.where(
             sa.or_(
-                _ORDER.id == wanted.search,
                 _ORDER.external_order_number == wanted.search,
                 _ORDER.names.contains(wanted.search, autoescape=True),
             )
