@@ -18,10 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
+from hostile import Names
 
 from certmint.app.wiring import sws_services
 from certmint.doors.sws.app import sws_app
 from certmint.doors.sws.calls import PATHS
+from certmint.enrolment.proofs import World
 from certmint.model.entities import Role
 from certmint.policy.authorization import RULES
 from certmint.registry import audit, reads
@@ -70,7 +72,10 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     house = build(tmp_path_factory.mktemp("sws"))
-    yield Shop(house, sws_app(sws_services(house.here), PATHS))
+    services = sws_services(house.here)
+    proofs = replace(services.counter.proofs, world=World(Names()))  # a world without records
+    services = replace(services, counter=replace(services.counter, proofs=proofs))
+    yield Shop(house, sws_app(services, PATHS))
     house.here.close()
 
 
