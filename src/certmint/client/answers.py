@@ -17,6 +17,8 @@ from certmint.client.errors import Unexpected
 
 T = TypeVar("T")
 
+_HINTS: dict[type, Mapping[str, Any]] = {}
+
 
 @dataclass(frozen=True)
 class Myself:
@@ -333,7 +335,7 @@ def build(kind: type[T], said: Any, etag: str = "") -> T:
     """A value of this kind from a JSON object. Raises Unexpected."""
     if not isinstance(said, Mapping):
         raise Unexpected(f"the server did not answer with an object for {kind.__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     given: dict[str, Any] = {}
     for member in dataclasses.fields(kind):  # type: ignore[arg-type]  # every T is a dataclass
         if member.name == "etag":
@@ -343,6 +345,14 @@ def build(kind: type[T], said: Any, etag: str = "") -> T:
         elif member.default is dataclasses.MISSING:
             raise Unexpected(f"the server's {kind.__name__} has no member {member.name!r}")
     return kind(**given)
+
+
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The types of a kind's members; worked out once, since a stream builds a million."""
+    known = _HINTS.get(kind)
+    if known is None:
+        known = _HINTS[kind] = typing.get_type_hints(kind)
+    return known
 
 
 def _convert(hint: Any, value: Any, name: str) -> Any:

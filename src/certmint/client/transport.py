@@ -154,11 +154,13 @@ class Transport:
         try:
             self._send(connection, request)
             response = connection.getresponse()
-            if response.status >= 300:
-                raise _problem(_answer(response))
+            refusal = _problem(_answer(response)) if response.status >= 300 else None
         except BaseException:
             connection.close()
             raise
+        if refusal is not None:
+            connection.close()
+            raise refusal
         return Incoming(self.base_url, connection, response)
 
     def _open(self) -> http.client.HTTPSConnection:
