@@ -49,7 +49,11 @@ def test_every_operation_has_its_command() -> None:
         commands = [] if said.startswith("none: ") else re.findall(r"`([a-z -]+)`", said)
         assert bool(commands) == (Operation(operation) not in NONE), operation
         for words in commands:
-            assert command_named(words) is not None, words
+            path, _, option = words.partition(" --")
+            found = command_named(path)
+            assert found is not None, words
+            offered = {name for each in found.params for name in each.opts}
+            assert not option or f"--{option}" in offered, words
 
 
 @pytest.mark.parametrize("noun", sorted(set(COMMANDS) - NOT_LISTED))

@@ -31,7 +31,9 @@ def paging_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*given, paging=Paging(after, limit, everything), **named)
 
     for option in (
-        click.option("--all", "everything", is_flag=True, help="All of them; long with --json."),
+        click.option(
+            "--all", "everything", is_flag=True, help="To the end; with --json as it is read."
+        ),
         click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True),
         click.option("--after", default=None, help="Continue after this one."),
     ):

@@ -120,7 +120,7 @@ def change(
 ) -> None:
     """Change what the product NAME asks of its devices; what is not said stays.
 
-    `certmint product accept router 'expired: owner-login+identity-certificate | attestation'`
+    `certmint product change router 'expired: owner-login+identity-certificate | attestation'`
     """
     from certmint.enrolment.products import product_named, set_policy
 
