@@ -175,11 +175,14 @@ def test_a_generator_s_manifest_has_one_attempt(client: Client, script: Script) 
     script.refuse(503, "database-busy")
     with pytest.raises(Problem):
         client.submit_batch("router", iter(devices))
+    script.answers.append(None)
+    with pytest.raises(Unreachable):
+        client.submit_batch("router", iter(devices))
 
     script.refuse(503, "database-busy")
     script.answers.append((201, {}, batch))
     assert client.submit_batch("router", devices).devices == 2
-    assert [asked[3] for asked in script.asked] == [b'{"serial": "A"}\n{"serial": "B"}\n'] * 3
+    assert [asked[3] for asked in script.asked] == [b'{"serial": "A"}\n{"serial": "B"}\n'] * 4
 
 
 def test_a_stream_that_breaks_is_taken_up(client: Client, script: Script) -> None:
