@@ -244,6 +244,20 @@ def test_jobs_and_approvals_of_operators(certmint: Run, folder: Path) -> None:
     assert certmint("approval", "show", "apr_x")[0] == 4
 
 
+def test_a_campaign_says_what_it_chooses_now(certmint: Run) -> None:
+    """A draft's selection is looked at again, and the draft is in the list."""
+    (draft,) = lines(
+        certmint, "campaign", "preview", "c", "--kind", "replace", "--product", "router",
+        "--deadline", "7d",
+    )  # fmt: skip
+    (plain,) = lines(certmint, "campaign", "show", draft["id"])
+    (seen,) = lines(certmint, "campaign", "show", draft["id"], "--preview")
+
+    assert "devices" not in plain
+    assert seen["devices"] == draft["devices"]
+    assert [each["id"] for each in lines(certmint, "campaign", "list")] == [draft["id"]]
+
+
 def test_the_log_is_counted(certmint: Run) -> None:
     """The report counts by action; nothing is younger than no time at all."""
     counted = {each["action"]: each["events"] for each in lines(certmint, "audit", "report")}

@@ -35,6 +35,7 @@ from certmint.client.answers import (
     Validation,
     Window,
 )
+from certmint.client.campaigns import Campaign, CampaignPreview, Plan, Selection
 from certmint.client.errors import ClientError, Problem, Unexpected, Unreachable
 from certmint.client.operations import Client
 from certmint.client.pages import Listing, Page
@@ -44,6 +45,8 @@ __all__ = [
     "AuditEvent",
     "Authority",
     "Batch",
+    "Campaign",
+    "CampaignPreview",
     "Certificate",
     "Client",
     "ClientError",
@@ -63,9 +66,11 @@ __all__ = [
     "Operator",
     "Owner",
     "Page",
+    "Plan",
     "Problem",
     "Product",
     "Profile",
+    "Selection",
     "Token",
     "Unexpected",
     "Unreachable",

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from certmint.client.campaigns import Campaigns
 from certmint.client.catalogue import Catalogue
 from certmint.client.fleet import Fleet
 from certmint.client.people import People
@@ -13,7 +14,7 @@ from certmint.client.records import Records
 from certmint.client.transport import Transport
 
 
-class Client(People, Catalogue, Fleet, Records):
+class Client(People, Catalogue, Fleet, Campaigns, Records):
     """An operator's view of one server; for one thread at a time, and best used in a `with`.
 
     `ca_file` are the trust anchors in PEM, without it the system's. `timeout` is in seconds, for
