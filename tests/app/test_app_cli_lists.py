@@ -194,6 +194,9 @@ def test_catalogue_is_changed(certmint: Run) -> None:
     assert (changed["version"], changed["days"]) == (2, 60)
     assert lines(certmint, "profile", "show", "service", "--version", "1")[0]["days"] != 60
     assert [each["name"] for each in lines(certmint, "profile", "list")].count("service") == 1
+    for lifetime in ("10s", "500y"):
+        code, _, err = certmint("profile", "change", "service", "--lifetime", lifetime)
+        assert (code, "lifetime" in err) == (2, True)
     for verb, days in (("change", 7), ("accept", 8)):
         (product,) = lines(certmint, "product", verb, "router", "--grace", f"{days}d")
         assert product["grace_days"] == days
