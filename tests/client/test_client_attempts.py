@@ -80,7 +80,7 @@ def client(script: Script, certificate: Path) -> Iterator[Client]:
         def _answer(self) -> None:
             if self.headers.get("transfer-encoding") == "chunked":
                 body = b""
-                while size := int(self.rfile.readline(), 16):
+                while size := int(self.rfile.readline() or b"0", 16):
                     body += self.rfile.read(size + 2)[:-2]
                 self.rfile.readline()
             else:
@@ -185,6 +185,20 @@ def test_a_generator_s_manifest_has_one_attempt(client: Client, script: Script) 
     assert [asked[3] for asked in script.asked] == [b'{"serial": "A"}\n{"serial": "B"}\n'] * 4
 
 
+def test_what_was_cut_in_the_midst_spoils_nothing(client: Client, script: Script) -> None:
+    """Where the caller's own devices end in an error, the next call has a connection of its own."""
+
+    def devices() -> Iterator[dict[str, str]]:
+        yield {"serial": "A"}
+        raise LookupError("the line's database is gone")
+
+    script.answers += [(200, {}, OWNER)] * 2
+    with pytest.raises(LookupError):
+        client.submit_batch("router", devices())
+
+    assert client.show_owner("own_1").id == "own_1"
+
+
 def test_a_stream_that_breaks_is_taken_up(client: Client, script: Script) -> None:
     """A job's events go on after a connection was lost; the job is told as it is then."""
     head = {"Content-Type": "text/event-stream", "Content-Length": "9999"}
@@ -219,6 +233,7 @@ def test_packages_come_whole_or_not_at_all(client: Client, script: Script, tmp_p
         (200, {}, OWNER.replace(b"2026-", b"yes"), Unexpected),
         (302, {"Location": "https://elsewhere.example/"}, b"", Problem),
         (502, {"Content-Type": "text/html"}, b"<html>", Problem),
+        (400, {"Content-Type": "application/problem+json"}, b"[]", Problem),
     ],
 )
 def test_answers_of_others(
@@ -234,7 +249,9 @@ def test_answers_of_others(
     assert len(script.asked) == 1
 
 
-@pytest.mark.parametrize("base", ["http://localhost:1", "localhost:1", "https://h/api/v1", ""])
+@pytest.mark.parametrize(
+    "base", ["http://localhost:1", "localhost:1", "https://h/api/v1", "https://a:b@h", ""]
+)
 def test_only_https(base: str) -> None:
     """A token is not sent in the clear, and a path is not taken for a server."""
     with pytest.raises(ValueError, match="https"):

@@ -5,6 +5,7 @@ server alone. What the server refused for now (429, 503) is tried again when it 
 connection only where doing it twice does nothing twice: a GET, or what carries an Idempotency-Key.
 """
 
+import contextlib
 import email.utils
 import http.client
 import itertools
@@ -15,7 +16,6 @@ import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,8 +87,10 @@ class Transport:
         sleep: Callable[[float], None],
     ) -> None:
         parts = urllib.parse.urlsplit(base_url)
-        if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
-            raise ValueError(f"{base_url!r} is not the https://host:port of a server")
+        more = (parts.path.strip("/"), parts.query, parts.fragment, parts.username)
+        if parts.scheme != "https" or not parts.hostname or any(more):
+            # Not told, since somebody may have put a password into it.
+            raise ValueError("the address of a server is https://host:port, and nothing more")
         if not token or not token.isascii() or not token.isprintable():
             raise ValueError("the token is empty or has characters that no token has")
         self.base_url = f"https://{parts.netloc}"
@@ -110,7 +112,7 @@ class Transport:
         """The answer to a request. Raises Problem, Unreachable, Unexpected."""
         return self._try(request, self._ask)
 
-    @contextmanager
+    @contextlib.contextmanager
     def stream(self, request: Request) -> Iterator["Incoming"]:
         """An answer that is read while it comes, on a connection of its own.
 
@@ -132,7 +134,6 @@ class Transport:
                     raise
                 pause = max(pause, problem.retry_after or 0.0)
             except (OSError, http.client.HTTPException) as error:
-                self.close()
                 if is_last or not request.is_repeatable or _is_distrust(error):
                     raise unreachable(self.base_url, error) from error
             self._sleep(pause)
@@ -142,8 +143,12 @@ class Transport:
         if self._kept is None or time.monotonic() - self._used_at > _IDLE_S:
             self.close()
             self._kept = self._open()
-        self._send(self._kept, request)
-        answer = _answer(self._kept.getresponse())
+        try:
+            self._send(self._kept, request)
+            answer = _answer(self._kept.getresponse())
+        except BaseException:  # interrupted in the midst: nothing else may be sent behind that
+            self.close()
+            raise
         self._used_at = time.monotonic()
         if answer.status >= 300:
             raise _problem(answer)
@@ -175,11 +180,13 @@ class Transport:
             "User-Agent": "certmint-client",
             **request.headers,
         }
-        if isinstance(request.body, Path):
-            with request.body.open("rb") as file:
-                connection.request(request.method, request.target, file, headers)
-        else:
-            connection.request(request.method, request.target, request.body, headers)
+        # A server that refuses does not wait for the end of a body; why stands in its answer.
+        with contextlib.suppress(BrokenPipeError):
+            if isinstance(request.body, Path):
+                with request.body.open("rb") as file:
+                    connection.request(request.method, request.target, file, headers)
+            else:
+                connection.request(request.method, request.target, request.body, headers)
 
 
 class Incoming:
@@ -232,7 +239,8 @@ def _problem(answer: Answer) -> Problem:
     code, detail = "http", f"the server answered {answer.status}"
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
         said = answer.json
-        code, detail = str(said.get("code", code)), str(said.get("detail", detail))
+        if isinstance(said, dict):
+            code, detail = str(said.get("code", code)), str(said.get("detail", detail))
     return Problem(answer.status, code, detail, _seconds(answer.headers.get("retry-after", "")))
 
 
