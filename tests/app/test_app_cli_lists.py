@@ -154,8 +154,10 @@ def test_many_certificates_are_revoked_or_none(certmint: Run, tmp_path: Path) ->
     """An unknown serial refuses them all; a command that was cut off can be given again."""
     mine = [each["certificate"] for each in lines(certmint, "device", "certificates", "R5")]
     names = tmp_path / "serials"
-    names.write_text("\n".join([*mine, "0123456789"]))
-    assert certmint("certificate", "revoke", "--from", str(names))[0] == 4
+    root_ca = lines(certmint, "authority", "show", "root")[0]["serial"]
+    for stranger, code in (("0123456789", 4), (root_ca, 3)):
+        names.write_text("\n".join([*mine, stranger]))
+        assert certmint("certificate", "revoke", "--from", str(names))[0] == code
     assert lines(certmint, "certificate", "list", "--revoked") == []
 
     names.write_text("\n".join(mine))

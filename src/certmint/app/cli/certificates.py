@@ -23,10 +23,11 @@ from certmint.app.cli.common import (
 from certmint.app.cli.fleet import certificate_row
 from certmint.app.cli.paging import Paging, paging_options, print_pages
 from certmint.model.entities import Certificate, RevocationReason
-from certmint.model.errors import Conflict, NotFound
+from certmint.model.errors import Conflict, NotFound, Refused
 from certmint.model.serial import Serial, parse_serial
 
 if TYPE_CHECKING:
+    from certmint.app.wiring import Installation
     from certmint.registry.engine import Transaction
 
 _REASONS = [r.value for r in RevocationReason if r is not RevocationReason.CA_COMPROMISE]
@@ -141,39 +142,64 @@ def revoke(
     """Revoke certificates; OCSP says so at once, and new CRLs are published.
 
     A serial that nobody knows refuses them all; of many, those that are revoked already are passed
-    over, so that a command which was cut off can be given again.
+    over, so that a command which was cut off can be given again. A file names no authority's.
     """
-    from certmint.enrolment import revocation
-
-    named = [*serials, *(read_list(path, "the list of serials") if path else ())]
-    if not named:
+    listed = read_list(path, "the list of serials") if path else []
+    wanted = list(dict.fromkeys(map(parse_serial, [*serials, *listed])))
+    if not wanted:
         raise click.UsageError("name a SERIAL, or a file of them with --from")
-    wanted = list(dict.fromkeys(map(parse_serial, named)))
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
-        revocation.check_known(here.db, tenant.id, wanted)
-        revoked: list[Certificate] = []
-        try:
-            for serial in wanted:
-                try:
-                    revoked.append(
-                        revocation.revoke(
-                            here.db, here.keys, tenant.id, serial, RevocationReason(reason),
-                            by=console_operator(), now=here.clock(), publish=False,
-                        )
-                    )  # fmt: skip
-                except Conflict:
-                    if len(wanted) == 1:
-                        raise
-        finally:
-            if revoked:  # also when interrupted: what is revoked has to be on a CRL
-                revocation.publish_everywhere(here.db, here.keys, tenant.id, here.clock())
+        _check(here, tenant.id, wanted, set(map(parse_serial, listed)))
+        revoked = _revoke(here, tenant.id, wanted, RevocationReason(reason))
     rows = [
         {"serial": each.serial, "reason": reason,
          "revoked_at": each.revocation.revoked_at if each.revocation else None}
         for each in revoked
     ]  # fmt: skip
     print_rows(rows, as_json=as_json, empty="all of them are revoked already")
+
+
+def _check(here: "Installation", tenant_id: str, wanted: list[Serial], listed: set[Serial]) -> None:
+    """Every serial is known, and a list names no authority's: that one is meant, or a mistake."""
+    from certmint.registry import reads
+
+    with here.db.read() as tx:
+        for serial in wanted:
+            found = reads.certificate(tx, tenant_id, serial)
+            if found is None:
+                raise NotFound(
+                    "certificate-unknown", f"there is no certificate with serial {serial}"
+                )
+            if found.purpose.is_authority and serial in listed:
+                raise Refused(
+                    "authority-certificate",
+                    f"certificate {serial} is an authority's: name it on the command line, since "
+                    "everything below it ends with it",
+                )
+
+
+def _revoke(
+    here: "Installation", tenant_id: str, wanted: list[Serial], reason: RevocationReason
+) -> list[Certificate]:
+    from certmint.enrolment import revocation
+
+    by, revoked, is_one = console_operator(), list[Certificate](), len(wanted) == 1
+    try:
+        for serial in wanted:
+            try:
+                done = revocation.revoke(
+                    here.db, here.keys, tenant_id, serial, reason, by=by, now=here.clock(),
+                    publish=is_one,
+                )  # fmt: skip
+                revoked.append(done)
+            except Conflict:
+                if is_one:
+                    raise
+    finally:
+        if revoked and not is_one:  # interrupted, too: what is revoked has to be on a CRL
+            revocation.publish_everywhere(here.db, here.keys, tenant_id, here.clock())
+    return revoked
 
 
 @certificate.command("list")
