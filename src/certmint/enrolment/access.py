@@ -44,11 +44,25 @@ class Entrance:
 
     def may(self, operation: Operation) -> bool:
         """Whether the same operator may do something else as well: for menus and buttons."""
-        try:
-            authorize(self.operator, self.scopes, operation, house=self.is_house)
-        except Forbidden:
-            return False
-        return True
+        return _may(self.operator, self.tenant, self.scopes, operation)
+
+
+def operations_of(operator: Operator, tenant: Manufacturer) -> list[Operation]:
+    """What an operator may do with a token that is not narrowed."""
+    return [each for each in Operation if _may(operator, tenant, None, each)]
+
+
+def _may(
+    operator: Operator,
+    tenant: Manufacturer,
+    scopes: frozenset[Scope] | None,
+    operation: Operation,
+) -> bool:
+    try:
+        authorize(operator, scopes, operation, house=tenant.slug == HOUSE)
+    except Forbidden:
+        return False
+    return True
 
 
 def enter(db: Database, token: str, operation: Operation, now: dt.datetime) -> Entrance:

@@ -12,6 +12,9 @@ from certmint.model.profile import Profile
 from certmint.registry import reads, writes
 from certmint.registry.engine import Database
 
+# Far from the year 9999, which no certificate can get over.
+_ZERO, _LONGEST, _LONGEST_GRACE = (dt.timedelta(days=days) for days in (0, 36_500, 3_650))
+
 
 @dataclass(frozen=True)
 class ProfileChange:
@@ -28,6 +31,11 @@ def next_version(current: Profile, change: ProfileChange) -> Profile:
     given = {name: value for name, value in vars(change).items() if value is not None}
     if "accepts" in given:
         given["accepts"] = _accepts(given["accepts"])
+    if (change.lifetime or _ZERO) > _LONGEST or (change.grace or _ZERO) > _LONGEST_GRACE:
+        raise BadInput(
+            "profile-syntax",
+            f"a lifetime has at most {_LONGEST.days} days, a grace at most {_LONGEST_GRACE.days}",
+        )
     changed = replace(current, **given)
     if changed == current:
         raise BadInput("profile-syntax", f"this changes nothing of profile {current.name!r}")

@@ -23,7 +23,7 @@ from certmint.enrolment.signing import SigningKeys
 from certmint.enrolment.vault import Vault
 from certmint.model.desk import Job, JobEvent, JobKind, JobState
 from certmint.model.entities import Manufacturer, RevocationReason
-from certmint.model.errors import CertmintError, NotFound, TooOften, WrongState
+from certmint.model.errors import CertmintError, Conflict, NotFound, TooOften, WrongState
 from certmint.model.serial import RandomBytes, parse_serial
 from certmint.model.states import DeviceEvent
 from certmint.registry import audit, reads, writes
@@ -124,12 +124,13 @@ def find(db: Database, tenant_id: str, job_id: str) -> Job:
     return found
 
 
-def cancel(db: Database, entrance: Entrance, job_id: str, now: dt.datetime) -> Job:
-    """Stop a job between two steps; what was done stays. Raises WrongState `wrong-state`."""
-    found = find(db, entrance.tenant.id, job_id)
-    return db.write(
-        lambda tx: writes.move_job(tx, found, JobEvent.CANCELLED, by=entrance.by, at=now)
-    )
+def cancel(db: Database, tenant_id: str, job_id: str, *, by: str, now: dt.datetime) -> Job:
+    """Stop a job between two steps; what was done stays.
+
+    Raises NotFound `job-unknown`, WrongState `wrong-state`.
+    """
+    found = find(db, tenant_id, job_id)
+    return db.write(lambda tx: writes.move_job(tx, found, JobEvent.CANCELLED, by=by, at=now))
 
 
 def work_off(shop: Workshop, stopping: Callable[[], bool]) -> int:
@@ -220,6 +221,20 @@ def _mint(task: Task) -> dict[str, object]:
 def package_folder(folder: Path, batch_id: str) -> Path:
     """Where a batch that was asked for over the network leaves its packages."""
     return folder / batch_id
+
+
+def packages_file(db: Database, tenant: Manufacturer, folder: Path, batch_id: str) -> Path:
+    """The packages that this node has minted of a batch.
+
+    Raises NotFound `batch-unknown`, Conflict `packages-missing`.
+    """
+    found = batches.batch_of(db, tenant, batch_id)
+    path = package_folder(folder, found.id) / PACKAGES_FILE
+    if not path.is_file():
+        raise Conflict(
+            "packages-missing", f"batch {batch_id} has no packages here: mint it, or ask its node"
+        )
+    return path
 
 
 def _revoke(task: Task) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`certmint authority | profile`."""
+"""`certmint authority`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,6 @@ from certmint.app.cli.common import (
 from certmint.model.entities import Authority
 from certmint.model.errors import BadInput
 from certmint.model.keys import KeyKind
-from certmint.model.profile import Profile
 
 _KINDS = [KeyKind.P256.value, KeyKind.P384.value]
 
@@ -213,85 +212,3 @@ def _describe(found: Authority) -> dict[str, object]:
 
 def _domains(found: Authority) -> list[str] | None:
     return list(found.constraints.permitted_dns) if found.constraints else None
-
-
-@click.group()
-def profile() -> None:
-    """What kinds of certificates look like, and which evidence buys them."""
-
-
-@profile.command("list")
-@config_option
-@tenant_option
-@json_option
-def list_profiles(config_path: Path, slug: str | None, as_json: bool) -> None:
-    """List the newest version of each profile."""
-    from certmint.registry import reads
-
-    with installation(config_path) as here:
-        tenant = tenant_of(here, slug)
-        with here.db.read() as tx:
-            rows = [_row(each) for each in reads.profiles(tx, tenant.id)]
-    print_rows(rows, as_json=as_json, empty="no profiles")
-
-
-@profile.command()
-@click.argument("name")
-@click.option(
-    "--accept",
-    "accepts",
-    multiple=True,
-    metavar="KINDS",
-    help="Also this evidence, such as 'a with b'.",
-)
-@click.option(
-    "--plain-delivery/--no-plain-delivery", default=None,
-    help="Let keys that are made for devices leave under TLS alone.",
-)  # fmt: skip
-@config_option
-@tenant_option
-@json_option
-def change(
-    config_path: Path,
-    slug: str | None,
-    name: str,
-    accepts: tuple[str, ...],
-    plain_delivery: bool | None,
-    as_json: bool,
-) -> None:
-    """Add a version of the profile NAME that differs in this; the products use it at once.
-
-    `certmint profile change service --accept enrolment-secret` is what a manufacturer needs who was
-    added before there were enrolment secrets.
-    """
-    from certmint.enrolment.authorities import profile_named
-    from certmint.enrolment.profiles import ProfileChange, change_profile
-
-    with installation(config_path) as here:
-        tenant = tenant_of(here, slug)
-        with here.db.read() as tx:
-            present = _accepted(profile_named(tx, tenant.id, name))
-        wanted = tuple(dict.fromkeys([*present, *accepts])) if accepts else None
-        change = ProfileChange(accepts=wanted, plain_delivery=plain_delivery)
-        changed = change_profile(
-            here.db, tenant, name, change, by=console_operator(), now=here.clock()
-        )
-    print_item(_row(changed), as_json=as_json)
-
-
-def _row(found: Profile) -> dict[str, object]:
-    return {
-        "name": found.name,
-        "version": found.version,
-        "trust": found.trust.value,
-        "purpose": found.purpose.value,
-        "days": found.lifetime.days if found.lifetime else "no end",
-        "keys_made_by": sorted(found.key_origins),
-        "accepts": _accepted(found),
-        "plain_delivery": found.plain_delivery,
-    }
-
-
-def _accepted(found: Profile) -> list[str]:
-    """A profile's alternatives, as `--accept` takes them."""
-    return [" with ".join(sorted(needed)) for needed in found.accepts]

@@ -1,5 +1,6 @@
 """`certmint batch`: factory runs."""
 
+import shutil
 import signal
 import sys
 import threading
@@ -14,12 +15,13 @@ from certmint.app.cli.common import (
     console_operator,
     installation,
     json_option,
+    new_secret_file,
     print_item,
-    print_rows,
     read_file,
     tenant_of,
     tenant_option,
 )
+from certmint.app.cli.paging import Paging, paging_options, print_pages
 from certmint.app.wiring import Installation
 from certmint.model.entities import Batch, Manufacturer
 from certmint.model.errors import BadInput, Refused
@@ -196,22 +198,98 @@ def _progress(wanted: Batch, hint: str) -> Iterator[Callable[[int], None]]:
 
 
 @batch.command("list")
+@paging_options
 @config_option
 @tenant_option
 @json_option
-def list_batches(config_path: Path, slug: str | None, as_json: bool) -> None:
-    """List the batches."""
+def list_batches(config_path: Path, slug: str | None, paging: Paging, as_json: bool) -> None:
+    """List the batches, oldest first."""
     from certmint.registry import reads
 
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
-        with here.db.read() as tx:
-            rows = [
-                {"id": each.id, "state": each.state.value, "devices": each.size,
-                 "created_at": each.created_at}
-                for each in reads.batches(tx, tenant.id)
-            ]  # fmt: skip
-    print_rows(rows, as_json=as_json, empty="no batches yet: `certmint batch mint MANIFEST`")
+
+        def fetch(after: str | None, limit: int) -> list[Batch]:
+            with here.db.read() as tx:
+                return reads.batches(tx, tenant.id, after=after, limit=limit)
+
+        print_pages(
+            paging, fetch, _row, lambda each: each.id, as_json=as_json,
+            empty="no batches yet: `certmint batch mint MANIFEST`",
+        )  # fmt: skip
+
+
+def _row(found: Batch) -> dict[str, object]:
+    return {
+        "id": found.id,
+        "state": found.state.value,
+        "devices": found.size,
+        "created_at": found.created_at,
+    }
+
+
+@batch.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--product", "product_name", required=True)
+@config_option
+@tenant_option
+@json_option
+def submit(
+    config_path: Path, slug: str | None, manifest: Path, product_name: str, as_json: bool
+) -> None:
+    """Take MANIFEST in (CSV or NDJSON) and mint nothing yet. The same one is the same batch."""
+    from certmint.enrolment import batches
+    from certmint.enrolment.products import product_named
+    from certmint.model.manifest import parse_manifest
+
+    parsed = parse_manifest(read_file(manifest, "the manifest"))
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        made = batches.submit(
+            here.db, tenant, product_named(here.db, tenant, product_name), parsed,
+            by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
+        )  # fmt: skip
+    print_item(_row(made), as_json=as_json)
+
+
+@batch.command()
+@click.argument("batch_id")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new file.")
+@config_option
+@tenant_option
+def packages(config_path: Path, slug: str | None, batch_id: str, out: Path) -> None:
+    """Copy what this node's server minted of BATCH_ID: one package a line, keys encrypted."""
+    from certmint.enrolment import work
+
+    with installation(config_path) as here:
+        source = work.packages_file(
+            here.db, tenant_of(here, slug), _packages_folder(here), batch_id
+        )
+        with new_secret_file(out) as file, source.open() as lines:
+            shutil.copyfileobj(lines, file)
+    click.echo(f"the packages of {batch_id} are in {out}")
+
+
+@batch.command("drop-packages")
+@click.argument("batch_id")
+@config_option
+@tenant_option
+@click.confirmation_option(prompt="Without a copy, the keys in them are gone. Go on?")
+def drop_packages(config_path: Path, slug: str | None, batch_id: str) -> None:
+    """Forget what this node's server minted of BATCH_ID, once the line has it."""
+    from certmint.enrolment import batches, work
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        source = work.packages_file(here.db, tenant, _packages_folder(here), batch_id)
+        batches.drop_packages(
+            here.db, tenant, batch_id, source, by=console_operator(), now=here.clock()
+        )
+    click.echo(f"the packages of {batch_id} are gone")
+
+
+def _packages_folder(here: Installation) -> Path:
+    return here.config.resolve(here.config.settings.rest.packages)
 
 
 @batch.command()

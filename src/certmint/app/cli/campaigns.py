@@ -14,11 +14,11 @@ from certmint.app.cli.common import (
     installation,
     json_option,
     print_item,
-    print_rows,
     read_file,
     tenant_of,
     tenant_option,
 )
+from certmint.app.cli.paging import Paging, paging_options, print_pages
 from certmint.model.campaign import AfterReplacing, AtDeadline, CampaignKind, Plan, Selection
 from certmint.model.entities import RevocationReason
 from certmint.model.errors import BadInput
@@ -226,40 +226,50 @@ for _action, _about in (
 
 
 @campaign.command("list")
+@paging_options
 @config_option
 @tenant_option
 @json_option
-def list_campaigns(config_path: Path, slug: str | None, as_json: bool) -> None:
+def list_campaigns(config_path: Path, slug: str | None, paging: Paging, as_json: bool) -> None:
     """List campaigns, oldest first, with their progress."""
     from certmint.registry import reads
 
+    def row(found: "Campaign") -> dict[str, object]:
+        return {
+            "id": found.id, "name": found.name, "kind": found.plan.kind.value,
+            "state": found.state.value, "deadline": found.plan.deadline, "size": found.size,
+            "pending": found.pending,
+        }  # fmt: skip
+
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
-        with here.db.read() as tx:
-            found = reads.campaigns(tx, tenant.id, limit=1000)
-    rows = [
-        {
-            "id": each.id, "name": each.name, "kind": each.plan.kind.value,
-            "state": each.state.value, "deadline": each.plan.deadline, "size": each.size,
-            "pending": each.pending,
-        }
-        for each in found
-    ]  # fmt: skip
-    print_rows(rows, as_json=as_json, empty="no campaigns yet: `certmint campaign preview NAME`")
+
+        def fetch(after: str | None, limit: int) -> "list[Campaign]":
+            with here.db.read() as tx:
+                return reads.campaigns(tx, tenant.id, after=after, limit=limit)
+
+        print_pages(
+            paging, fetch, row, lambda each: each.id, as_json=as_json,
+            empty="no campaigns yet: `certmint campaign preview NAME`",
+        )  # fmt: skip
 
 
 @campaign.command()
 @click.argument("campaign_id")
+@click.option("--preview", "looks", is_flag=True, help="And what it chooses at this moment.")
 @config_option
 @tenant_option
 @json_option
-def show(config_path: Path, slug: str | None, campaign_id: str, as_json: bool) -> None:
+def show(config_path: Path, slug: str | None, campaign_id: str, looks: bool, as_json: bool) -> None:
     """Show a campaign: its plan, and what became of its members."""
     from certmint.enrolment import campaigns
 
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
         found = campaigns.campaign(here.db, tenant, campaign_id)
+        seen = None
+        if looks:
+            seen = campaigns.look(here.db, tenant, campaign_id, here.clock(), _above(here))
     plan = found.plan
     item = _described(found) | {
         "reason": plan.reason.value,
@@ -268,7 +278,8 @@ def show(config_path: Path, slug: str | None, campaign_id: str, as_json: bool) -
         "at_deadline": plan.at_deadline.value,
         "explanation_url": plan.explanation_url or None,
     }
-    print_item(item | _progress(found), as_json=as_json)
+    item |= _progress(found) | (_previewed(seen) if seen else {})
+    print_item(item, as_json=as_json)
 
 
 @campaign.command()

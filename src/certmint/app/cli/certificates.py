@@ -1,30 +1,41 @@
-"""`certmint certificate | audit`."""
+"""`certmint certificate`."""
 
+import datetime as dt
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from certmint.app.cli.common import (
     config_option,
     console_operator,
+    days,
     installation,
     json_option,
     print_item,
     print_rows,
     read_file,
+    read_list,
     tenant_of,
     tenant_option,
     write_new_file,
 )
-from certmint.model.entities import RevocationReason
-from certmint.model.errors import Misconfigured, NotFound
+from certmint.app.cli.fleet import certificate_row
+from certmint.app.cli.paging import Paging, paging_options, print_pages
+from certmint.model.entities import Certificate, RevocationReason
+from certmint.model.errors import Conflict, NotFound, Refused
+from certmint.model.serial import Serial, parse_serial
+
+if TYPE_CHECKING:
+    from certmint.app.wiring import Installation
+    from certmint.registry.engine import Transaction
 
 _REASONS = [r.value for r in RevocationReason if r is not RevocationReason.CA_COMPROMISE]
 
 
 @click.group()
 def certificate() -> None:
-    """Certificates: issue, show, revoke."""
+    """Certificates: list, issue, show, revoke."""
 
 
 @certificate.command()
@@ -49,7 +60,6 @@ def issue(
     as_json: bool,
 ) -> None:
     """Issue a certificate for a server that is no device, on your own authority as operator."""
-    from certmint.app.cli.common import days
     from certmint.enrolment import certificates, chains
     from certmint.model.csr import parse_csr
 
@@ -79,7 +89,6 @@ def issue(
 def show(config_path: Path, slug: str | None, serial: str, out: Path | None, as_json: bool) -> None:
     """Show the certificate with this SERIAL (hex, as openssl prints it)."""
     from certmint.enrolment import chains
-    from certmint.model.serial import parse_serial
     from certmint.registry import reads
 
     with installation(config_path) as here:
@@ -110,7 +119,11 @@ def show(config_path: Path, slug: str | None, serial: str, out: Path | None, as_
 
 
 @certificate.command()
-@click.argument("serial")
+@click.argument("serials", nargs=-1, metavar="[SERIAL]...")
+@click.option(
+    "--from", "path", type=click.Path(path_type=Path), default=None,
+    help="File with serials, one on each line; - is standard input.",
+)  # fmt: skip
 @click.option(
     "--reason", default=RevocationReason.UNSPECIFIED.value, show_default=True,
     type=click.Choice(_REASONS),
@@ -118,58 +131,139 @@ def show(config_path: Path, slug: str | None, serial: str, out: Path | None, as_
 @config_option
 @tenant_option
 @json_option
-def revoke(config_path: Path, slug: str | None, serial: str, reason: str, as_json: bool) -> None:
-    """Revoke a certificate; OCSP says so at once, and a new CRL is published."""
-    from certmint.enrolment.revocation import revoke as use_case
-    from certmint.model.serial import parse_serial
+def revoke(
+    config_path: Path,
+    slug: str | None,
+    serials: tuple[str, ...],
+    path: Path | None,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Revoke certificates; OCSP says so at once, and new CRLs are published.
 
+    A serial that nobody knows refuses them all; of many, those that are revoked already are passed
+    over, so that a command which was cut off can be given again. A file names no authority's.
+    """
+    listed = read_list(path, "the list of serials") if path else []
+    wanted = list(dict.fromkeys(map(parse_serial, [*serials, *listed])))
+    if not wanted:
+        raise click.UsageError("name a SERIAL, or a file of them with --from")
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
-        done = use_case(
-            here.db, here.keys, tenant.id, parse_serial(serial), RevocationReason(reason),
-            by=console_operator(), now=here.clock(),
-        )  # fmt: skip
-    when = done.revocation.revoked_at if done.revocation else None
-    print_item({"serial": done.serial, "revoked_at": when, "reason": reason}, as_json=as_json)
+        _check(here, tenant.id, wanted, set(map(parse_serial, listed)))
+        revoked = _revoke(here, tenant.id, wanted, RevocationReason(reason))
+    rows = [
+        {"serial": each.serial, "reason": reason,
+         "revoked_at": each.revocation.revoked_at if each.revocation else None}
+        for each in revoked
+    ]  # fmt: skip
+    print_rows(rows, as_json=as_json, empty="all of them are revoked already")
 
 
-@click.group()
-def audit() -> None:
-    """The audit log: every change, each linked to the one before by hash."""
+def _check(here: "Installation", tenant_id: str, wanted: list[Serial], listed: set[Serial]) -> None:
+    """Every serial is known, and a list names no authority's: that one is meant, or a mistake."""
+    from certmint.registry import reads
+
+    with here.db.read() as tx:
+        for serial in wanted:
+            found = reads.certificate(tx, tenant_id, serial)
+            if found is None:
+                raise NotFound(
+                    "certificate-unknown", f"there is no certificate with serial {serial}"
+                )
+            if found.purpose.is_authority and serial in listed:
+                raise Refused(
+                    "authority-certificate",
+                    f"certificate {serial} is an authority's: name it on the command line, since "
+                    "everything below it ends with it",
+                )
 
 
-@audit.command()
-@config_option
-@json_option
-def verify(config_path: Path, as_json: bool) -> None:
-    """Walk the whole chain and say whether anything was changed."""
-    from certmint.registry import audit as chain
+def _revoke(
+    here: "Installation", tenant_id: str, wanted: list[Serial], reason: RevocationReason
+) -> list[Certificate]:
+    from certmint.enrolment import revocation
 
-    with installation(config_path) as here, here.db.read() as tx:
-        report = chain.verify(tx)
-    if report.broken_at is not None:
-        raise Misconfigured(
-            "audit-broken", f"the audit chain is broken at event {report.broken_at}"
-        )
-    print_item({"events": report.events, "head": report.head_hash}, as_json=as_json)
+    by, revoked, is_one = console_operator(), list[Certificate](), len(wanted) == 1
+    try:
+        for serial in wanted:
+            try:
+                done = revocation.revoke(
+                    here.db, here.keys, tenant_id, serial, reason, by=by, now=here.clock(),
+                    publish=is_one,
+                )  # fmt: skip
+                revoked.append(done)
+            except Conflict:
+                if is_one:
+                    raise
+    finally:
+        if revoked and not is_one:  # interrupted, too: what is revoked has to be on a CRL
+            revocation.publish_everywhere(here.db, here.keys, tenant_id, here.clock())
+    return revoked
 
 
-@audit.command("list")
-@click.option("--after", default=0, show_default=True, help="Number to continue after.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@certificate.command("list")
+@click.option("--ending", default=None, metavar="TIME", help="In force, to end within 30d, say.")
+@click.option("--authority", "authority_name", default=None, metavar="NAME")
+@click.option("--profile", default=None, metavar="NAME")
+@click.option("--revoked/--not-revoked", "revoked", default=None, help="[both]")
+@paging_options
 @config_option
 @tenant_option
 @json_option
-def list_events(config_path: Path, slug: str | None, after: int, limit: int, as_json: bool) -> None:
-    """List audit events, oldest first."""
+def list_certificates(
+    config_path: Path,
+    slug: str | None,
+    ending: str | None,
+    authority_name: str | None,
+    profile: str | None,
+    revoked: bool | None,
+    paging: Paging,
+    as_json: bool,
+) -> None:
+    """List certificates in the order of their issuance, or with --ending of their ends."""
+    from certmint.enrolment.authorities import authority_named
     from certmint.registry import reads
 
+    if ending is not None and (authority_name or profile or revoked is not None):
+        raise click.UsageError("--ending goes with no other choice")
+    within = days(ending) if ending is not None else None
     with installation(config_path) as here:
-        tenant = tenant_of(here, slug)
-        with here.db.read() as tx:
-            rows = [
-                {"number": each.seq, "at": each.at, "actor": each.actor, "action": each.action,
-                 "subject": each.subject, "detail": each.detail}
-                for each in reads.audit_events(tx, tenant.id, after, limit)
-            ]  # fmt: skip
-    print_rows(rows, as_json=as_json, empty="no events")
+        tenant, now = tenant_of(here, slug), here.clock()
+        authority_id = None
+        if authority_name:
+            with here.db.read() as tx:
+                authority_id = authority_named(tx, tenant.id, authority_name).id
+
+        def fetch(after: str | None, limit: int) -> list[Certificate]:
+            with here.db.read() as tx:
+                if within is not None:
+                    return reads.ending_certificates(
+                        tx, tenant.id, now + within, since=now,
+                        after=_place(tx, tenant.id, after), limit=limit,
+                    )  # fmt: skip
+                return reads.certificates(
+                    tx, tenant.id, authority_id=authority_id, profile=profile, is_revoked=revoked,
+                    with_der=False, after=after, limit=limit,
+                )  # fmt: skip
+
+        def row(found: Certificate) -> dict[str, object]:
+            return certificate_row(found, now) | {"names": found.names or found.subject}
+
+        print_pages(
+            paging, fetch, row, lambda each: each.serial, as_json=as_json, empty="no certificates"
+        )
+
+
+def _place(
+    tx: "Transaction", tenant_id: str, after: str | None
+) -> tuple[dt.datetime, Serial] | None:
+    """Where a certificate stands among those that end."""
+    from certmint.registry import reads
+
+    if after is None:
+        return None
+    found = reads.certificate(tx, tenant_id, parse_serial(after))
+    if found is None:
+        raise NotFound("certificate-unknown", f"there is no certificate with serial {after}")
+    return found.not_after, found.serial

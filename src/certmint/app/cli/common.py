@@ -5,11 +5,12 @@ import datetime as dt
 import getpass
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -207,6 +208,30 @@ def read_file(path: Path, what: str, most: int = 64 * 1024 * 1024) -> bytes:
         raise BadInput(
             "file-unreadable", f"{what} {path} cannot be read: {error.strerror}"
         ) from None
+
+
+def read_list(path: Path, what: str) -> list[str]:
+    """The lines of a file, or of standard input for `-`, each once.
+
+    Raises BadInput `file-unreadable` or `list-empty`.
+    """
+    data = sys.stdin.buffer.read() if path == Path("-") else read_file(path, what)
+    lines = (line.strip() for line in data.decode("utf-8", "replace").splitlines())
+    found = list(dict.fromkeys(line for line in lines if line))
+    if not found:
+        raise BadInput("list-empty", f"{what} {path} names nothing: give one on each line")
+    return found
+
+
+@contextlib.contextmanager
+def new_secret_file(path: Path) -> Iterator[TextIO]:
+    """A new file that only its owner may read. Raises BadInput `file-unwritable`."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise BadInput("file-unwritable", f"{path} cannot be made: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as file:
+        yield file
 
 
 def write_new_file(path: Path, content: str | bytes) -> None:

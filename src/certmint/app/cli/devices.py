@@ -1,11 +1,7 @@
 """`certmint device`."""
 
-import contextlib
-import datetime as dt
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,15 +10,23 @@ from certmint.app.cli.common import (
     console_operator,
     installation,
     json_option,
+    new_secret_file,
     print_item,
     print_rows,
     tenant_of,
     tenant_option,
 )
+from certmint.app.cli.fleet import (
+    certificate_row,
+    certificates,
+    change,
+    history,
+    list_devices,
+    transfer,
+)
 from certmint.app.cli.requests import approve, reject, requests
-from certmint.model.entities import Certificate, Device
-from certmint.model.errors import BadInput
-from certmint.model.states import DeviceEvent, DeviceState
+from certmint.model.entities import Device
+from certmint.model.states import DeviceEvent
 
 if TYPE_CHECKING:
     from certmint.app.wiring import Installation
@@ -30,60 +34,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def device() -> None:
-    """Devices: list, show, claim, labels, requests, suspend, retire."""
+    """Devices: list, show, history, claim, labels, requests, suspend, retire."""
 
 
-for _command in (requests, approve, reject):
+for _command in (
+    list_devices, certificates, history, transfer, change, requests, approve, reject,
+):  # fmt: skip
     device.add_command(_command)
-
-
-@contextlib.contextmanager
-def new_secret_file(path: Path) -> Iterator[TextIO]:
-    """A new file that only its owner may read. Raises BadInput `file-unwritable`."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise BadInput("file-unwritable", f"{path} cannot be made: {error.strerror}") from None
-    with os.fdopen(descriptor, "w") as file:
-        yield file
-
-
-@device.command("list")
-@click.option("--state", type=click.Choice([state.value for state in DeviceState]), default=None)
-@click.option("--batch", default=None, help="Devices of this batch only.")
-@click.option("--after", default=None, help="Serial number to continue after.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
-@config_option
-@tenant_option
-@json_option
-def list_devices(
-    config_path: Path,
-    slug: str | None,
-    state: str | None,
-    batch: str | None,
-    after: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """List devices in the order of their serial numbers."""
-    from certmint.registry import reads
-
-    with installation(config_path) as here:
-        tenant = tenant_of(here, slug)
-        with here.db.read() as tx:
-            found = reads.devices(
-                tx, tenant.id, state=DeviceState(state) if state else None, batch_id=batch,
-                after=after, limit=limit,
-            )  # fmt: skip
-    rows = [
-        {"serial": each.serial_number, "label": each.label, "mac": each.mac or None,
-         "state": each.state.value, "suspended_for": each.suspended_for or None,
-         "claimed": each.owner_id is not None}
-        for each in found
-    ]  # fmt: skip
-    print_rows(rows, as_json=as_json, empty="no devices")
-    if len(rows) == limit and not as_json:
-        click.echo(f"more: --after {rows[-1]['serial']}")
 
 
 @device.command()
@@ -102,23 +59,14 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
         tenant = tenant_of(here, slug)
         found = devices.view_by_serial_number(here.db, tenant.id, serial_number)
         with here.db.read() as tx:
-            certificates = reads.certificates(
+            held = reads.certificates(
                 tx, tenant.id, device_id=found.device.id, after=None, limit=1000
             )
             hardware = reads.expected_hardware(tx, tenant.id, found.device.id)
             ownership = state_of(tx, found.device, here.clock()).value
     planned = renewal_window(found.service, found, here.clock()) if found.service else None
     now = here.clock()
-    rows = [
-        {
-            "certificate": each.serial,
-            "profile": each.profile,
-            "not_before": each.not_before,
-            "not_after": each.not_after,
-            "state": _standing(each, now),
-        }
-        for each in certificates
-    ]
+    rows = [certificate_row(each, now) for each in held]
     item: dict[str, object] = {
         "serial_number": found.device.serial_number,
         "product": found.product.name,
@@ -140,14 +88,6 @@ def show(config_path: Path, slug: str | None, serial_number: str, as_json: bool)
     print_item(item, as_json=False)
     click.echo()
     print_rows(rows, as_json=False, empty="no certificates yet")
-
-
-def _standing(found: Certificate, now: dt.datetime) -> str:
-    if found.revocation is not None:
-        return f"revoked ({found.revocation.reason})"
-    if found.is_expired(now):
-        return "expired"
-    return "replaced" if found.successor is not None else "good"
 
 
 @device.command()

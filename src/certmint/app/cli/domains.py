@@ -249,18 +249,40 @@ def verify(config_path: Path, slug: str | None, validation_id: str, as_json: boo
     print_item(_describe(done), as_json=as_json)
 
 
-@domain.command("list")
+@domain.command()
+@click.argument("validation_id")
 @config_option
 @tenant_option
 @json_option
-def list_domains(config_path: Path, slug: str | None, as_json: bool) -> None:
-    """List the domains and the age of their evidence."""
+def show(config_path: Path, slug: str | None, validation_id: str, as_json: bool) -> None:
+    """Show one attempt to prove a domain: what to publish, and what was seen."""
+    from certmint.enrolment import domains, proving
+
+    with installation(config_path) as here:
+        found = domains.validation(here.db, tenant_of(here, slug), validation_id)
+    todo = proving.todo(found)
+    more = {
+        "record_name": todo.place or None,
+        "record_type": todo.kind or None,
+        "record_value": todo.value or None,
+        "expires_at": found.expires_at,
+    }
+    print_item(_describe(found) | more, as_json=as_json)
+
+
+@domain.command("list")
+@click.option("--domain", "name", default=None, help="Proofs of this domain only.")
+@config_option
+@tenant_option
+@json_option
+def list_domains(config_path: Path, slug: str | None, name: str | None, as_json: bool) -> None:
+    """List the proofs of domains and their evidence, oldest first."""
     from certmint.registry import reads
 
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
         with here.db.read() as tx:
-            rows = [_describe(each) for each in reads.domain_validations(tx, tenant.id)]
+            rows = [_describe(each) for each in reads.domain_validations(tx, tenant.id, name)]
     for row in rows:
         row.pop("evidence")
     print_rows(rows, as_json=as_json, empty="no domains yet: `certmint domain add NAME`")

@@ -11,16 +11,19 @@ from certmint.app.cli.common import (
     console_operator,
     installation,
     json_option,
+    print_item,
     print_rows,
     read_file,
     tenant_of,
     tenant_option,
 )
+from certmint.app.cli.fleet import owner_named
+from certmint.app.cli.paging import Paging, paging_options, print_pages
 from certmint.model.errors import NotFound
 
 if TYPE_CHECKING:
     from certmint.app.wiring import Installation
-    from certmint.model.entities import Manufacturer
+    from certmint.model.entities import Manufacturer, Owner
 
 
 @click.group()
@@ -49,6 +52,43 @@ def add(config_path: Path, slug: str | None, username: str, password_file: Path 
             by=console_operator(), now=here.clock(), random_bytes=here.random_bytes,
         )  # fmt: skip
     click.echo(f"owner {username} added; logs in as {tenant.slug}/{username}")
+
+
+@owner.command("list")
+@paging_options
+@config_option
+@tenant_option
+@json_option
+def list_owners(config_path: Path, slug: str | None, paging: Paging, as_json: bool) -> None:
+    """List owners by user name."""
+    from certmint.registry import reads
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+
+        def fetch(after: str | None, limit: int) -> "list[Owner]":
+            with here.db.read() as tx:
+                return reads.owners(tx, tenant.id, after=after, limit=limit)
+
+        print_pages(
+            paging, fetch, _row, lambda each: each.username, as_json=as_json, empty="no owners yet"
+        )
+
+
+@owner.command()
+@click.argument("username")
+@config_option
+@tenant_option
+@json_option
+def show(config_path: Path, slug: str | None, username: str, as_json: bool) -> None:
+    """Show an owner; `certmint device list --owner USERNAME` lists the devices."""
+    with installation(config_path) as here:
+        found = owner_named(here, tenant_of(here, slug), username)
+    print_item(_row(found), as_json=as_json)
+
+
+def _row(found: "Owner") -> dict[str, object]:
+    return {"id": found.id, "username": found.username, "created_at": found.created_at}
 
 
 def _link_options(command: Callable[..., Any]) -> Callable[..., Any]:

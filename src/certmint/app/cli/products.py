@@ -11,11 +11,11 @@ from certmint.app.cli.common import (
     installation,
     json_option,
     print_item,
-    print_rows,
     read_file,
     tenant_of,
     tenant_option,
 )
+from certmint.app.cli.paging import Paging, paging_options, print_pages
 from certmint.model.entities import Product
 
 _ACCEPT = (
@@ -99,7 +99,7 @@ def add(
         )
 
 
-@product.command()
+@product.command("accept")
 @click.argument("name")
 @click.argument("accepts", nargs=-1, metavar="[SITUATION:PROOFS]...")
 @click.option("--grace", default=None, help="How long an expired certificate counts.")
@@ -108,7 +108,7 @@ def add(
 @config_option
 @tenant_option
 @json_option
-def accept(
+def change(
     config_path: Path,
     slug: str | None,
     name: str,
@@ -120,7 +120,7 @@ def accept(
 ) -> None:
     """Change what the product NAME asks of its devices; what is not said stays.
 
-    `certmint product accept router 'expired: owner-login+identity-certificate | attestation'`
+    `certmint product change router 'expired: owner-login+identity-certificate | attestation'`
     """
     from certmint.enrolment.products import product_named, set_policy
 
@@ -132,6 +132,9 @@ def accept(
             by=console_operator(), now=here.clock(),
         )  # fmt: skip
     print_item(_describe(changed), as_json=as_json)
+
+
+product.add_command(change, "change")  # the name that the other nouns have
 
 
 @product.command("trust-attestation")
@@ -158,18 +161,47 @@ def trust_attestation(
 
 
 @product.command("list")
+@paging_options
 @config_option
 @tenant_option
 @json_option
-def list_products(config_path: Path, slug: str | None, as_json: bool) -> None:
-    """List the products."""
+def list_products(config_path: Path, slug: str | None, paging: Paging, as_json: bool) -> None:
+    """List the products by name."""
     from certmint.registry import reads
 
     with installation(config_path) as here:
         tenant = tenant_of(here, slug)
+
+        def fetch(after: str | None, limit: int) -> list[Product]:
+            with here.db.read() as tx:
+                return reads.products(tx, tenant.id, after=after, limit=limit)
+
+        print_pages(
+            paging, fetch, _describe, lambda each: each.name, as_json=as_json,
+            empty="no products yet: `certmint product add NAME`",
+        )  # fmt: skip
+
+
+@product.command()
+@click.argument("name")
+@config_option
+@tenant_option
+@json_option
+def show(config_path: Path, slug: str | None, name: str, as_json: bool) -> None:
+    """Show the product NAME, with its authorities."""
+    from certmint.enrolment.products import product_named
+    from certmint.registry import reads
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        found = product_named(here.db, tenant, name)
         with here.db.read() as tx:
-            rows = [_describe(each) for each in reads.products(tx, tenant.id)]
-    print_rows(rows, as_json=as_json, empty="no products yet: `certmint product add NAME`")
+            names = {each.id: each.name for each in reads.authorities(tx, tenant.id)}
+    issued_by = {
+        "identity_authority": names[found.identity_authority_id],
+        "service_authority": names[found.service_authority_id],
+    }
+    print_item({"id": found.id} | _describe(found) | issued_by, as_json=as_json)
 
 
 def _describe(found: Product) -> dict[str, object]:

@@ -11,10 +11,10 @@ from certmint.app.cli.common import (
     installation,
     json_option,
     print_item,
-    print_rows,
     tenant_of,
     tenant_option,
 )
+from certmint.app.cli.paging import Paging, paging_options, print_pages
 from certmint.model.states import RequestEvent, RequestState
 
 if TYPE_CHECKING:
@@ -28,25 +28,28 @@ _ANY = "any"
     "--state", type=click.Choice([_ANY, *(state.value for state in RequestState)]),
     default=RequestState.PENDING.value, show_default=True,
 )  # fmt: skip
-@click.option("--after", default="", help="Request to continue after.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@paging_options
 @config_option
 @tenant_option
 @json_option
 def requests(
-    config_path: Path, slug: str | None, state: str, after: str, limit: int, as_json: bool
+    config_path: Path, slug: str | None, state: str, paging: Paging, as_json: bool
 ) -> None:
     """List what devices asked for and an operator decides on, oldest first."""
     from certmint.enrolment import device_requests
 
     with installation(config_path) as here:
-        found = device_requests.requests(
-            here.db, tenant_of(here, slug).id, here.clock(),
-            state=None if state == _ANY else RequestState(state), after=after, limit=limit,
-        )  # fmt: skip
-    print_rows([_row(each) for each in found], as_json=as_json, empty="no requests")
-    if len(found) == limit and not as_json:
-        click.echo(f"more: --after {found[-1].request.id}")
+        tenant, now = tenant_of(here, slug), here.clock()
+
+        def fetch(after: str | None, limit: int) -> "list[Waiting]":
+            return device_requests.requests(
+                here.db, tenant.id, now, state=None if state == _ANY else RequestState(state),
+                after=after or "", limit=limit,
+            )  # fmt: skip
+
+        print_pages(
+            paging, fetch, _row, lambda each: each.request.id, as_json=as_json, empty="no requests"
+        )
 
 
 def _deciding(name: str, event: RequestEvent, about: str) -> click.Command:

@@ -62,6 +62,23 @@ def list_manufacturers(config_path: Path, as_json: bool) -> None:
     print_rows(rows, as_json=as_json, empty="no manufacturers yet")
 
 
+@manufacturer.command()
+@click.argument("slug")
+@config_option
+@json_option
+def show(config_path: Path, slug: str, as_json: bool) -> None:
+    """Show the manufacturer SLUG."""
+    from certmint.enrolment.manufacturers import manufacturer as named
+
+    with installation(config_path) as here:
+        found = named(here.db, slug)
+    print_item(
+        {"id": found.id, "slug": found.slug, "subject": str(found.subject),
+         "created_at": found.created_at},
+        as_json=as_json,
+    )  # fmt: skip
+
+
 def _token_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--lifetime", default="90d", show_default=True, help="Of the token."),
@@ -122,6 +139,49 @@ def list_operators(config_path: Path, slug: str | None, as_json: bool) -> None:
                 for each in reads.operators(tx, tenant.id)
             ]  # fmt: skip
     print_rows(rows, as_json=as_json, empty="no operators yet")
+
+
+@operator.command("show")
+@click.argument("name")
+@config_option
+@tenant_option
+@json_option
+def show_operator(config_path: Path, slug: str | None, name: str, as_json: bool) -> None:
+    """Show the operator NAME, and what the role lets do."""
+    from certmint.enrolment.access import operations_of
+    from certmint.enrolment.operators import operator_named
+
+    with installation(config_path) as here:
+        tenant = tenant_of(here, slug)
+        found = operator_named(here.db, tenant.id, name)
+        allowed = operations_of(found, tenant)
+    print_item(
+        {"id": found.id, "name": found.name, "role": found.role.value,
+         "disabled": found.disabled, "operations": [each.value for each in allowed]},
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@operator.group()
+def sessions() -> None:
+    """An operator's logins at the console."""
+
+
+@sessions.command("close")
+@click.argument("name")
+@config_option
+@tenant_option
+@json_option
+def close_sessions(config_path: Path, slug: str | None, name: str, as_json: bool) -> None:
+    """End every session of the operator NAME; tokens stay."""
+    from certmint.enrolment import operators
+
+    with installation(config_path) as here:
+        found = _named(here, slug, name)
+        ended = operators.close_sessions(
+            here.db, found.tenant_id, found.id, by=console_operator(), now=here.clock()
+        )
+    print_item({"name": name, "ended": ended}, as_json=as_json)
 
 
 @operator.command("change")

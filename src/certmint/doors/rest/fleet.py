@@ -18,7 +18,7 @@ from certmint.enrolment import batches, devices, ownership, products, revocation
 from certmint.enrolment.access import Entrance
 from certmint.model.desk import JobKind
 from certmint.model.entities import Batch
-from certmint.model.errors import BadInput, Conflict, NotFound
+from certmint.model.errors import BadInput, NotFound
 from certmint.model.manifest import parse_manifest
 from certmint.model.states import DeviceEvent, DeviceState
 from certmint.registry import reads
@@ -276,13 +276,7 @@ def _package_routes(services: Services, router: APIRouter) -> None:
 
 
 def _packages(services: Services, me: Entrance, batch_id: str) -> Path:
-    found = batches.batch_of(services.db, me.tenant, batch_id)
-    path = work.package_folder(services.packages, found.id) / work.PACKAGES_FILE
-    if not path.is_file():
-        raise Conflict(
-            "packages-missing", f"batch {batch_id} has no packages here: mint it, or ask its node"
-        )
-    return path
+    return work.packages_file(services.db, me.tenant, services.packages, batch_id)
 
 
 async def _upload(request: Request) -> bytes:
