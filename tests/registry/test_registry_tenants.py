@@ -101,6 +101,9 @@ def test_validations_are_listed_by_domain(db: Database, maker) -> None:
         assert reads.domain_validations(tx, maker.id) == [first, second]
         assert reads.domain_validations(tx, maker.id, "example.org") == [second]
         assert reads.domain_validations(tx, maker.id, "example.net") == []
+        one, other = sorted((first, second), key=lambda each: each.id)
+        assert reads.domain_validations(tx, maker.id, limit=1) == [one]
+        assert reads.domain_validations(tx, maker.id, after=one.id, limit=1) == [other]
     with pytest.raises(Conflict) as refusal:
         maker.write(writes.add_domain_validation, first)
     assert refusal.value.code == "validation-exists"

@@ -54,10 +54,9 @@ def _listing_routes(services: Services, router: APIRouter) -> None:
         """Attempts to show control of a domain, oldest first, with their evidence."""
         return listing(  # type: ignore[no-any-return]  # a page or a stream
             db, request, response,
-            lambda tx, last, count: [
-                each for each in reads.domain_validations(tx, me.tenant.id, domain)
-                if last is None or each.id > last
-            ][:count],
+            lambda tx, last, count: reads.domain_validations(
+                tx, me.tenant.id, domain, after=last, limit=count
+            ),
             _shown, lambda each: each.id, after, limit,
         )  # fmt: skip
 

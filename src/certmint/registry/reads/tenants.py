@@ -83,13 +83,28 @@ def domain_validation(
 
 
 def domain_validations(
-    tx: Transaction, tenant_id: str, domain: str | None = None
+    tx: Transaction,
+    tenant_id: str,
+    domain: str | None = None,
+    *,
+    after: str | None = None,
+    limit: int | None = None,
 ) -> list[DomainValidation]:
-    """Every attempt, or those of one domain, oldest first."""
+    """Every attempt, or those of one domain, oldest first.
+
+    With a `limit` a page of them by id, which begins with the time; `after` is the last id of the
+    page before.
+    """
     query = sa.select(schema.domain_validation).where(_DOMAIN.tenant_id == tenant_id)
     if domain is not None:
         query = query.where(_DOMAIN.domain == domain)
-    found = tx.execute(query.order_by(_DOMAIN.created_at, _DOMAIN.id))
+    if after is not None:
+        query = query.where(_DOMAIN.id > after)
+    if limit is None:
+        query = query.order_by(_DOMAIN.created_at, _DOMAIN.id)
+    else:
+        query = query.order_by(_DOMAIN.id).limit(limit)
+    found = tx.execute(query)
     return [rows.domain_validation_of(row) for row in found]
 
 
