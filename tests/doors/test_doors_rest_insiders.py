@@ -315,6 +315,21 @@ def test_cancelled_at_the_last_moment(shop: House) -> None:
     assert as_(shop, admin(shop), "GET", f"/jobs/{after}").json["state"] == "done"
 
 
+def test_who_may_not_revoke_stops_no_revocation(shop: House) -> None:
+    """What two people agreed to is cancelled by those who could have asked for it."""
+    serial = as_(shop, admin(shop), "GET", "/devices/R5/certificates").json["items"][0]["serial"]
+    body = {"serials": [serial], "reason": "superseded"}
+    path = as_(shop, admin(shop), "POST", "/certificates/revocations", body).headers["location"]
+    said = agreed(shop, shop.tokens["acme/security-officer"], path.removeprefix(API)).json
+    revoking, other = said["outcome"].split()[1], ordered(shop).json["id"]
+    operator = shop.tokens["acme/operator"]
+    refused = as_(shop, operator, "POST", f"/jobs/{revoking}/cancellation")
+    assert (refused.status, refused.code) == (403, "role-forbids")
+    assert as_(shop, operator, "POST", f"/jobs/{other}/cancellation").status == 200
+    officer = shop.tokens["acme/security-officer"]
+    assert as_(shop, officer, "POST", f"/jobs/{revoking}/cancellation").status == 200
+
+
 def test_streams_of_one_operator_are_few(shop: House) -> None:
     """Each reads the database; who has ten open opens no more, and has room when they end."""
     job = ordered(shop).json["id"]

@@ -585,5 +585,16 @@ def test_no_read_walks_through_a_whole_table(sqlite_db: Database, make_tenant, m
     assert walked == []
 
 
+def test_a_batch_is_counted_without_the_others(sqlite_db: Database, make_tenant) -> None:
+    """Fifty batches on a page do not each walk through the devices of all."""
+    maker = make_tenant(sqlite_db, "alpha")
+    with sqlite_db.read() as tx:
+        with statements_of(tx) as seen:
+            reads.count_devices_by_state(tx, maker.id, "a batch")
+        (plan,) = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {seen[0]}").all()
+    assert "COVERING INDEX" in plan.detail
+    assert "batch_id=?" in plan.detail
+
+
 def is_walk(step: str) -> bool:
     return step.startswith("SCAN ") and step != "SCAN CONSTANT ROW"

@@ -287,6 +287,7 @@ device = sa.Table(
     within_tenant("owner_id", "owner"),
     one_of("state", DeviceState),
     sa.Index(None, "tenant_id", "state", "serial_number"),
+    sa.Index(None, "tenant_id", "batch_id", "state"),
     index_where(
         "ix_device_owned", "owner_id IS NOT NULL", "tenant_id", "owner_id", "serial_number"
     ),

@@ -195,7 +195,7 @@ def _job_routes(services: Services, router: APIRouter) -> None:
     @router.post("/jobs/{job_id}/cancellation")
     def cancel_job(me: Me, job_id: str) -> views.JobView:
         """Stop a job between two steps; what was done stays done."""
-        return views.JobView.of(work.cancel(db, me.tenant.id, job_id, by=me.by, now=clock()))
+        return views.JobView.of(work.cancel_for(db, me, job_id, clock()))
 
 
 async def _counted(
