@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from certmint.app import servercert
 from certmint.app.wiring import workshop
 from certmint.app.worker import Worker
 from certmint.client import Client, Plan, Problem, Selection, Unreachable
+from certmint.enrolment.work import work_off
 from certmint.model.operations import Operation
 
 OURS = {"Page"}
@@ -44,7 +46,10 @@ def server(house: House) -> Iterator[str]:
             ssl_certfile=str(resolve(tls.certificate)), ssl_keyfile=str(resolve(tls.key)),
         )
     )  # fmt: skip
-    thread, worker = threading.Thread(target=app.run), Worker(workshop(here, "test"))
+    thread, worker = (
+        threading.Thread(target=app.run),
+        Worker("test", 0.1, partial(work_off, workshop(here, "test"))),
+    )
     thread.start()
     worker.start()
     while not app.started and thread.is_alive():
