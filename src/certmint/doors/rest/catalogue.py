@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from certmint.doors.rest import desk_views as views
+from certmint.doors.rest import catalogue_views as views
 from certmint.doors.rest.callers import Services
+from certmint.doors.rest.desk_views import ApprovalView
 from certmint.doors.rest.listing import After, Limit, Page, listing
 from certmint.doors.rest.people import LISTED
 from certmint.doors.rest.routing import Me, linked, unless_changed
@@ -51,9 +52,7 @@ def _authority_routes(services: Services, router: APIRouter) -> None:
         status_code=202,
         responses=linked(202, "approval_id=id", "show_approval", "reject"),
     )
-    def create_authority(
-        me: Me, body: views.AuthorityBody, response: Response
-    ) -> views.ApprovalView:
+    def create_authority(me: Me, body: views.AuthorityBody, response: Response) -> ApprovalView:
         """Ask for an authority; a second operator has to agree before its key is made."""
         said = body.model_dump(mode="json")
         wish = AuthorityWish(**body.model_dump())
@@ -72,10 +71,10 @@ def _authority_routes(services: Services, router: APIRouter) -> None:
 
 def _ask(
     services: Services, me: Entrance, what: str, said: dict[str, object], response: Response
-) -> views.ApprovalView:
+) -> ApprovalView:
     wanted = approvals.request(services.db, me, what, said, services.clock(), services.random_bytes)
     response.headers["Location"] = f"/api/v1/approvals/{wanted.id}"
-    return views.ApprovalView.of(wanted)
+    return ApprovalView.of(wanted)
 
 
 def _profile_routes(services: Services, router: APIRouter) -> None:
@@ -111,7 +110,7 @@ def _profile_routes(services: Services, router: APIRouter) -> None:
     )
     def change_profile(
         me: Me, request: Request, response: Response, name: str, body: views.ProfileBody
-    ) -> views.ApprovalView:
+    ) -> ApprovalView:
         """Ask for the next version; a second operator has to agree. Wants If-Match."""
         with db.read() as tx:
             current = profile_named(tx, me.tenant.id, name)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from certmint.doors.rest import desk_views as views
+from certmint.doors.rest import catalogue_views as views
 from certmint.doors.rest.callers import Services
 from certmint.doors.rest.listing import After, Limit, Page, listing
 from certmint.doors.rest.people import LISTED
