@@ -23,6 +23,8 @@ from certmint.doors.console.app import console_app
 from certmint.doors.console.session import COOKIE
 from certmint.doors.rest.app import rest_app
 from certmint.enrolment import devices, operators
+from certmint.enrolment.authorities import authority_named
+from certmint.enrolment.products import add_product
 from certmint.model.entities import Role
 
 LIMIT_MS = 50
@@ -37,6 +39,9 @@ _PAGES = (
     ("certificates, first page", "/api/v1/certificates"),
     ("certificates, in the middle", "/api/v1/certificates?after={serial}&limit=1000"),
     ("certificates, revoked", "/api/v1/certificates?revoked=true"),
+    ("certificates of a rare profile", "/api/v1/certificates?profile=root"),
+    ("certificates of a rare CA", "/api/v1/certificates?authority={root}"),
+    ("devices of a rare product", "/api/v1/devices?product={rare}"),
     ("certificates of a device", "/api/v1/devices/S{middle:08}/certificates"),
     ("audit log", "/api/v1/audit/events"),
     ("console: devices", "/console/devices?q=S{middle:08}"),
@@ -93,10 +98,22 @@ def _fill(stage: Stage, rows: int) -> dict[str, Any]:
         dialect = tx.dialect.name
     if dialect == "postgresql":
         here.db.write(lambda tx: tx.exec_driver_sql("ANALYZE"))
+    with here.db.read() as tx:
+        root = authority_named(tx, tenant, "root").id
     return {
-        "middle": rows // 2, "owner": owner.id, "product": product.id,
+        "root": root, "rare": _rare_product(stage), "middle": rows // 2, "owner": owner.id,
+        "product": product.id,
         "serial": f"{1:02x}{rows // 2:038x}",
     }  # fmt: skip
+
+
+def _rare_product(stage: Stage) -> str:
+    made = add_product(
+        stage.here.db, stage.maker, "rare", identity=("identity", "identity"),
+        service=("service", "issuing"), patterns=("{id}.rare.example.com",), shared_names=(),
+        renew_at=2 / 3, by=OPERATOR, now=utc_now(), random_bytes=os.urandom,
+    )  # fmt: skip
+    return made.id
 
 
 def _micro(moment: dt.datetime) -> int:

@@ -287,6 +287,7 @@ device = sa.Table(
     within_tenant("owner_id", "owner"),
     one_of("state", DeviceState),
     sa.Index(None, "tenant_id", "state", "serial_number"),
+    sa.Index(None, "tenant_id", "product_id", "serial_number"),
     sa.Index(None, "tenant_id", "batch_id", "state"),
     index_where(
         "ix_device_owned", "owner_id IS NOT NULL", "tenant_id", "owner_id", "serial_number"
@@ -365,6 +366,7 @@ certificate = sa.Table(
     sa.CheckConstraint("length(der) > 0 OR revoked_at IS NOT NULL", name="abandoned_is_revoked"),
     sa.Index(None, "tenant_id", "serial"),
     sa.Index(None, "tenant_id", "device_id", "serial"),
+    sa.Index(None, "tenant_id", "profile", "serial"),
     index_where("ix_certificate_gone", "revoked_at IS NOT NULL", "tenant_id", "serial"),
     index_where(
         "ix_certificate_in_force",

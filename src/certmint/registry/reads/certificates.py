@@ -155,13 +155,17 @@ def certificates(
     `after` is the last serial of the page before. Without their DER, which is most of a row, long
     pages take a third of the time.
     """
-    query = sa.select(*(schema.certificate.c if with_der else _WITHOUT_DER)).where(
-        _CERTIFICATE.tenant_id == tenant_id
-    )
+    query = sa.select(*(schema.certificate.c if with_der else _WITHOUT_DER))
+    if authority_id is None:
+        query = query.where(_CERTIFICATE.tenant_id == tenant_id)
+    else:
+        # An authority is of one tenant, and its serials are the primary key: that way a rare
+        # authority's page is found at once, so the tenant shall not choose the index.
+        query = query.where(
+            _CERTIFICATE.authority_id == authority_id, _CERTIFICATE.tenant_id + "" == tenant_id
+        )
     if device_id is not None:
         query = query.where(_CERTIFICATE.device_id == device_id)
-    if authority_id is not None:
-        query = query.where(_CERTIFICATE.authority_id == authority_id)
     if profile is not None:
         query = query.where(_CERTIFICATE.profile == profile)
     if is_revoked is not None:
