@@ -2,6 +2,7 @@
 
 import datetime as dt
 import inspect
+import json
 import re
 import threading
 import time
@@ -14,13 +15,16 @@ from typing import Any
 import pytest
 import uvicorn
 from backstage import House, build, csr_pem
+from click.testing import CliRunner, Result
 
 import certmint.client
 from certmint.app import servercert
+from certmint.app.cli import root
 from certmint.app.wiring import workshop
 from certmint.app.worker import Worker
 from certmint.client import Client, Plan, Problem, Selection, Unreachable
 from certmint.enrolment.work import work_off
+from certmint.model.errors import Forbidden
 from certmint.model.operations import Operation
 
 OURS = {"Page"}
@@ -249,3 +253,27 @@ def test_a_server_that_is_not_trusted_gets_no_token(house: House, server: str) -
 
     assert pauses == []
     assert house.tokens["acme/viewer"] not in repr(stranger)
+
+
+def test_the_command_line_decides_as_the_token_s_operator(
+    house: House, server: str, client: Client, tmp_path: Path
+) -> None:
+    """`certmint approval approve` with a second operator's token; the first one's is refused."""
+    asked = client.create_authority("by-hand", "root")
+    tokens = {}
+    for role in ("administrator", "security-officer"):
+        tokens[role] = tmp_path / role
+        tokens[role].write_text(house.tokens[f"acme/{role}"])
+
+    def decide(role: str) -> Result:
+        given = ["--server", server, "--ca-file", str(house.here.config.folder / "tls/root.pem")]
+        words = ["approval", "approve", asked.id, "--token-file", str(tokens[role]), "--json"]
+        return CliRunner().invoke(root, [*words, *given])
+
+    own = decide("administrator")
+    assert isinstance(own.exception, Forbidden)
+    assert own.exception.code == "four-eyes"
+    done = decide("security-officer")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["state"] == "done"
+    assert client.show_authority("by-hand").state == "active"

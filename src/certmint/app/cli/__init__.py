@@ -32,6 +32,7 @@ COMMANDS = {
     "audit": ("audits", "The audit log: list, verify, report."),
     "approval": ("approvals", "What waits for a second operator."),
     "job": ("jobs", "Long work: list, show, follow, cancel."),
+    "metrics": ("remote", "A running node's numbers for Prometheus."),
     "acme": ("acme", "ACME directories and account bindings."),
     "lab": ("lab", "An ACME server on loopback for clients to be tried against."),
     "simulate": ("simulate", "A fleet over years, on the real policy and a fast clock."),

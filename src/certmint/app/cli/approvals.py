@@ -1,4 +1,7 @@
-"""`certmint approval`: what waits for a second operator. Looking only: see docs/cli.md."""
+"""`certmint approval`: what waits for a second operator.
+
+Looking needs the machine; deciding needs an operator, so it asks the running server with a token.
+"""
 
 import json
 from pathlib import Path
@@ -14,12 +17,13 @@ from certmint.app.cli.common import (
     tenant_option,
 )
 from certmint.app.cli.paging import Paging, paging_options, print_pages
+from certmint.app.cli.remote import client_of, server_options
 from certmint.model.desk import ApprovalState, OperatorApproval
 
 
 @click.group()
 def approval() -> None:
-    """What operators asked for and a second one has to agree to: list, show."""
+    """What operators asked for and a second one has to agree to."""
 
 
 @approval.command("list")
@@ -68,6 +72,42 @@ def show(config_path: Path, slug: str | None, approval_id: str, as_json: bool) -
         "outcome": found.outcome or None,
     }
     print_item(item, as_json=as_json)
+
+
+@approval.command()
+@click.argument("approval_id")
+@server_options
+@json_option
+def approve(
+    config_path: Path,
+    approval_id: str,
+    server: str,
+    ca_file: Path | None,
+    token_file: Path,
+    as_json: bool,
+) -> None:
+    """Agree as the token's operator, and have it carried out; who asked cannot."""
+    with client_of(config_path, server, ca_file, token_file) as client:
+        done = client.approve(approval_id)
+    print_item({"id": done.id, "state": done.state, "outcome": done.outcome}, as_json=as_json)
+
+
+@approval.command()
+@click.argument("approval_id")
+@server_options
+@json_option
+def reject(
+    config_path: Path,
+    approval_id: str,
+    server: str,
+    ca_file: Path | None,
+    token_file: Path,
+    as_json: bool,
+) -> None:
+    """Say no as the token's operator; who asked takes it back in this way."""
+    with client_of(config_path, server, ca_file, token_file) as client:
+        done = client.reject(approval_id)
+    print_item({"id": done.id, "state": done.state, "outcome": done.outcome}, as_json=as_json)
 
 
 def _row(found: OperatorApproval) -> dict[str, object]:
