@@ -25,7 +25,7 @@ class Answer:
         return str(self.json["code"])
 
 
-def call(
+async def ask(
     app: Any,
     method: str,
     path: str,
@@ -34,7 +34,7 @@ def call(
     headers: Mapping[str, str] | None = None,
     peer: bytes | None = None,
 ) -> Answer:
-    """One request; `peer` is the client certificate that the TLS listener would have verified."""
+    """One request on this event loop; `peer` is the client certificate that TLS has verified."""
     data = json.dumps(body).encode() if isinstance(body, dict) else body or b""
     sent = {"content-length": str(len(data)), **(headers or {})}
     if isinstance(body, dict):
@@ -57,20 +57,17 @@ def call(
     }
     received: list[dict[str, Any]] = []
 
-    async def run() -> None:
-        pieces = [{"type": "http.request", "body": data, "more_body": False}]
+    pieces = [{"type": "http.request", "body": data, "more_body": False}]
 
-        async def receive() -> dict[str, Any]:
-            if not pieces:
-                await asyncio.Event().wait()  # the client stays until it has its answer
-            return pieces.pop(0)
+    async def receive() -> dict[str, Any]:
+        if not pieces:
+            await asyncio.Event().wait()  # the client stays until it has its answer
+        return pieces.pop(0)
 
-        async def send(message: dict[str, Any]) -> None:
-            received.append(message)
+    async def send(message: dict[str, Any]) -> None:
+        received.append(message)
 
-        await app(scope, receive, send)
-
-    asyncio.run(run())
+    await app(scope, receive, send)
     start = received[0]
     found: dict[str, str] = {}
     for raw, value in start["headers"]:
@@ -81,3 +78,8 @@ def call(
         found,
         b"".join(message.get("body", b"") for message in received[1:]),
     )
+
+
+def call(app: Any, method: str, path: str, **given: Any) -> Answer:
+    """`ask`, on an event loop of its own."""
+    return asyncio.run(ask(app, method, path, **given))

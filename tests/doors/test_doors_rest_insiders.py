@@ -1,15 +1,15 @@
 """What an operator cannot do to their own manufacturer: widen, lock out, agree with themselves."""
 
+import asyncio
 import datetime as dt
 import json
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from asgi import Answer, call
+from asgi import Answer, ask, call
 from backstage import BY, House, build
 from cryptography import x509
 
@@ -332,29 +332,21 @@ def test_who_may_not_revoke_stops_no_revocation(shop: House) -> None:
 
 def test_streams_of_one_operator_are_few(shop: House) -> None:
     """Each reads the database; who has ten open opens no more, and has room when they end."""
-    job = ordered(shop).json["id"]
-    path = f"/jobs/{job}/events"
-    following: list[threading.Thread] = []
-    for _ in range(MOST_FOLLOWED):
-        begun = threading.Event()
+    path = f"{API}/jobs/{ordered(shop).json['id']}/events"
+    headers = {"authorization": f"Bearer {admin(shop)}"}
 
-        async def watched(scope: Any, receive: Any, send: Any, begun: Any = begun) -> None:
-            async def told(message: Any) -> None:
-                await send(message)
-                if message["type"] == "http.response.body":
-                    begun.set()
+    async def follow() -> tuple[Answer, list[Answer]]:
+        # One loop, as in a server: a database serves one.
+        streams = [
+            asyncio.create_task(ask(shop.rest, "GET", path, headers=headers))
+            for _ in range(MOST_FOLLOWED)
+        ]
+        await asyncio.sleep(0.3)
+        refused = await ask(shop.rest, "GET", path, headers=headers)
+        await asyncio.to_thread(do_jobs, shop)
+        return refused, await asyncio.gather(*streams)
 
-            await shop.rest(scope, receive, told)
-
-        headers = {"authorization": f"Bearer {admin(shop)}"}
-        thread = threading.Thread(
-            target=call, args=(watched, "GET", API + path), kwargs={"headers": headers}
-        )
-        thread.start()
-        following.append(thread)
-        assert begun.wait(10)
-    assert as_(shop, admin(shop), "GET", path).code == "streams-full"
-    do_jobs(shop)
-    for thread in following:
-        thread.join(10)
-    assert as_(shop, admin(shop), "GET", path).status == 200
+    refused, ended = asyncio.run(asyncio.wait_for(follow(), 30))
+    assert refused.code == "streams-full"
+    assert {answer.status for answer in ended} == {200}
+    assert call(shop.rest, "GET", path, headers=headers).status == 200
