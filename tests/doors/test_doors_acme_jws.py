@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certmint.app.wiring import derived_key
-from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.acme.nonces import BadNonce, Nonces
 
 ALGORITHMS = ["ES256", "ES384", "EdDSA", "RS256"]
 
@@ -74,7 +74,8 @@ def test_a_nonce_of_another_node_is_good(acme: ACMEHouse, client: Client) -> Non
     other = Nonces(here.db, derived_key(here.config, "nonces"))
     nonce = other.make(here.clock(), here.random_bytes)
     assert send(client, body(client, nonce=nonce)).status == 201
-    assert not other.spend(nonce, here.clock())
+    with pytest.raises(BadNonce):
+        other.accept(nonce, here.clock()).settle()
     stranger = Nonces(here.db, b"another installation's secret...")
     foreign = stranger.make(here.clock(), here.random_bytes)
     refused(send(client, body(client, nonce=foreign)), "badNonce", 400)

@@ -41,7 +41,7 @@ async def at_once(db: Database, calls: list[Callable[[], Any]]) -> list[Any]:
 def told_to(db: Database) -> list[str]:
     """What the loop's own connection is told from now on; it has to have been used."""
     said: list[str] = []
-    kept = db._embedded.commits._kept
+    kept = db._embedded.loop._kept
     kept.connection.driver_connection.set_trace_callback(said.append)
     return said
 
@@ -67,6 +67,31 @@ def test_fibres_of_one_turn_share_one_commit(sqlite_db: Database) -> None:
     assert said.count("COMMIT") == 1
     with db.read() as tx:
         assert audit.verify(tx).events == 31
+
+
+def test_a_snapshot_of_a_fibre_cannot_write(sqlite_db: Database) -> None:
+    """Whoever tries hears of it, and nothing of it stays."""
+
+    def careless() -> None:
+        with sqlite_db.read() as tx:
+            audit.append(tx, event(1))
+
+    results = in_loop(at_once(sqlite_db, [careless, lambda: append(sqlite_db, 2)]))
+
+    assert isinstance(results[0], RuntimeError)
+    assert results[1] == 1
+    assert stored(Path(sqlite_db.name)) == 1
+
+
+def test_a_write_cannot_ask_for_a_snapshot(sqlite_db: Database) -> None:
+    """It has its transaction to read in: a snapshot would miss what it has just written."""
+
+    def confused(_: Transaction) -> None:
+        with sqlite_db.read():
+            pass
+
+    (result,) = in_loop(at_once(sqlite_db, [lambda: sqlite_db.write(confused)]))
+    assert isinstance(result, RuntimeError)
 
 
 def test_nothing_is_answered_before_it_is_on_the_disk(sqlite_db: Database) -> None:

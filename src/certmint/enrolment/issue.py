@@ -39,6 +39,7 @@ from certmint.registry.rows import Intent
 Outcome = Certificate | CertmintError
 _ENROLMENT = "enrolment"  # the kind of label secret that a certificate is bought with
 Along = Callable[[Transaction, Sequence[Certificate]], None]
+Taking = Callable[[Transaction], None]
 
 
 class Step(enum.StrEnum):
@@ -73,14 +74,21 @@ class Gate:
         self._random = random_bytes
         self._reached = reached
 
+    def through(self, db: Database) -> "Gate":
+        """The same gate for one request, which writes by its own handle of the database."""
+        return Gate(db, self._keys, self._random, self._reached)
+
     def issue(
         self,
         requests: Sequence[CertificateRequest],
         now: dt.datetime,
         along: Along | None = None,
+        taking: Taking | None = None,
     ) -> list[Outcome]:
         """One outcome for each request, in order: the certificate, or why there is none.
 
+        `taking` takes what the certificates are for (an order) in the transaction that records
+        their intents, if there are any; what it raises ends the call, and nothing is recorded.
         `along` writes what else changes with the certificates (a device's state, an order's)
         in the very transaction that stores them. Raises Unavailable if the registry or a key
         store fails; then nothing was released, and `reconcile` tidies up.
@@ -99,7 +107,7 @@ class Gate:
         self._reached(Step.DECIDED)
         prepared = self._prepare(approved, now)
         self._reached(Step.PREPARED)
-        recorded = self._record(requests, prepared, outcomes, now)
+        recorded = self._record(requests, prepared, outcomes, now, taking)
         self._reached(Step.RECORDED)
         signed = self._sign(recorded)
         self._reached(Step.SIGNED)
@@ -111,10 +119,14 @@ class Gate:
         return released
 
     def issue_one(
-        self, request: CertificateRequest, now: dt.datetime, along: Along | None = None
+        self,
+        request: CertificateRequest,
+        now: dt.datetime,
+        along: Along | None = None,
+        taking: Taking | None = None,
     ) -> Certificate:
         """`issue` for a sequence of one. Raises what refused it."""
-        (outcome,) = self.issue([request], now, along)
+        (outcome,) = self.issue([request], now, along, taking)
         if isinstance(outcome, CertmintError):
             raise outcome
         return outcome
@@ -149,6 +161,7 @@ class Gate:
         prepared: Sequence[tuple[int, Prepared]],
         outcomes: dict[int, Outcome],
         now: dt.datetime,
+        taking: Taking | None,
     ) -> list[tuple[int, Prepared, Intent]]:
         call_id = self._random(12).hex()
         rows = [(place, each, _intent(each, call_id, now)) for place, each in prepared]
@@ -171,6 +184,8 @@ class Gate:
                 if intent.serial in rejected
             }  # fmt: skip
             _audit_refusals(tx, requests, late, now)
+            if taking is not None and len(late) < len(rows):
+                taking(tx)
             return late
 
         late = self._db.write(work)  # durable from here: if we die now, `reconcile` revokes these

@@ -51,10 +51,10 @@ class Compiled:
         ready = self._for(tx)
         return [ready.row(row) for row in ready.execute(tx, values).fetchall()]
 
-    def run(self, tx: sa.Connection, values: Values | Sequence[Values]) -> int:
+    def run(self, tx: sa.Connection, values: dict[str, Any] | Sequence[Values]) -> int:
         """Execute, once for each of several `values`; how many rows were changed in all."""
         ready = self._for(tx)
-        if isinstance(values, Mapping):
+        if isinstance(values, dict):
             return int(ready.execute(tx, values).rowcount)
         if len(values) == 1:
             return int(ready.execute(tx, values[0]).rowcount)
@@ -168,6 +168,11 @@ def raw(tx: sa.Connection, sql: str) -> None:
         _driver(tx).execute(sql)
     except (sqlite3.Error, psycopg.Error) as error:
         raise _explained(tx, error) from error
+
+
+def changes(tx: sa.Connection) -> int:
+    """How many rows an SQLite connection has changed since it was opened."""
+    return int(_driver(tx).total_changes)
 
 
 def _driver(tx: sa.Connection) -> Any:

@@ -15,16 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 
-from certmint.model.errors import Misconfigured
+from certmint.model.errors import Misconfigured, Unavailable
 from certmint.registry import failures, fibres, migrations, sqlite
-from certmint.registry.compiled import DATABASE_NAME
+from certmint.registry.compiled import DATABASE_NAME, raw
 from certmint.registry.group import GroupCommit
-from certmint.registry.loop_commit import LoopCommit
+from certmint.registry.loop_commit import LoopConnection
 from certmint.registry.schema import audit_head
 from certmint.registry.sqlite import Snapshots
 
@@ -58,6 +58,7 @@ class Database:
         self._reader = reader
         self._create = create
         self._embedded = embedded
+        self._first: Callable[[Transaction], object] | None = None
         self._group = GroupCommit(self._begin)
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="database")
         for engine in (writer, reader, *(embedded.engines if embedded else ())):
@@ -73,16 +74,41 @@ class Database:
         `loop_commit`); `work` runs in any of these, and must neither call `write` nor wait for
         anything slow.
         """
+        if self._first is None:
+            return self._write(work)
+        second = _Second(self._first, work)
+        self._first = None
+        self._write(second.run)
+        return second.outcome()
+
+    def preceded_by(self, first: Callable[[Transaction], object]) -> "Database":
+        """The same database for one request, whose first write begins with `first`.
+
+        Both are one transaction, but `first` stays if the work behind it fails; what `first`
+        raises, the write raises, and nothing of it happened. `settle` at the end.
+        """
+        one = object.__new__(Database)
+        one.__dict__.update(self.__dict__, _first=first)
+        return one
+
+    def settle(self) -> None:
+        """Write what was to precede the first write, if there was none. Raises what it raises."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            self._write(first)
+
+    def _write(self, work: Callable[[Transaction], T]) -> T:
         if self._embedded is not None and fibres.inside():
-            return self._embedded.commits.run(work)
+            return self._embedded.loop.write(work)
         return self._group.run(work)
 
     def read(self) -> AbstractContextManager[Transaction]:
         """One consistent snapshot that cannot be written to."""
         if self._embedded is None:
             return self._read()
-        snapshots = self._embedded.snapshots
-        return snapshots.share() if fibres.inside() else snapshots.open()
+        if fibres.inside():
+            return self._embedded.loop.snapshot()
+        return self._embedded.snapshots.open()
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns, off the event loop or in turns with it (ADR 11).
@@ -167,17 +193,45 @@ class Database:
             raise error  # SQLAlchemy lets it replace its own wrapper, whose text has the statement
 
 
+class _Second(Generic[T]):
+    """A request's first write, behind what precedes it."""
+
+    def __init__(
+        self, first: Callable[[Transaction], object], work: Callable[[Transaction], T]
+    ) -> None:
+        self._first, self._work = first, work
+        self._error: Exception | None = None
+        self._result: T
+
+    def run(self, tx: Transaction) -> None:
+        self._first(tx)
+        raw(tx, "SAVEPOINT second")
+        try:
+            self._result = self._work(tx)
+        except (Unavailable, Misconfigured):
+            raise  # storage failed under us: nothing of the transaction can be kept
+        except Exception as error:  # noqa: BLE001 - raised by `outcome`, once `first` is durable
+            self._error = error
+            raw(tx, "ROLLBACK TO SAVEPOINT second")
+        raw(tx, "RELEASE SAVEPOINT second")
+
+    def outcome(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
 @dataclass(frozen=True)
 class _Embedded:
     """What SQLite alone has: reads and commits that the event loop can make itself."""
 
     snapshots: Snapshots
-    commits: LoopCommit
+    loop: LoopConnection
     engines: tuple[Engine, ...]
 
     def close(self) -> None:
         self.snapshots.close()
-        self.commits.close()
+        self.loop.close()
         for engine in self.engines:
             engine.dispose()
 
@@ -226,10 +280,10 @@ def _open_sqlite(path: Path, busy_timeout: dt.timedelta) -> Database:
     # IMMEDIATE takes the write lock at once: a later upgrade of a read lock could only fail.
     sa.event.listen(writer, "begin", functools.partial(_execute, "BEGIN IMMEDIATE"))
     reader = engine(sa.NullPool, busy_timeout, "query_only=ON")
-    loop_writer = engine(sa.NullPool, dt.timedelta(0), *serving)  # the loop waits in its own way
+    own = engine(sa.NullPool, busy_timeout, *serving)
     snapshots = Snapshots(lambda: _connected(reader, name))
-    commits = LoopCommit(lambda: _connected(loop_writer, name), busy_timeout, snapshots.end_turn)
-    embedded = _Embedded(snapshots, commits, (loop_writer,))
+    loop = LoopConnection(lambda: _connected(own, name), busy_timeout)
+    embedded = _Embedded(snapshots, loop, (own,))
     return Database(name, writer, reader, functools.partial(sqlite.create_private, path), embedded)
 
 

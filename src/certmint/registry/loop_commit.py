@@ -1,24 +1,31 @@
-"""Group commit on the event loop: what fibres write in one turn of the loop is one transaction.
+"""The event loop's own connection: one snapshot for each turn of the loop, and group commit.
 
-Laws: those of `group`; and the loop never waits for another writer: while the database is taken
-the group stays queued and tries again, until the busy timeout has passed.
+What fibres write in one turn is one transaction. Laws: those of `group`; the loop never waits for
+another writer: while the database is taken the group stays queued and tries again, until the busy
+timeout has passed; a snapshot cannot write, and ends before a commit is told to who waits for it.
+
+Reads and writes share a connection because SQLite throws a connection's cached pages away when
+another one has written: apart, every read after a commit would begin with an empty cache.
 """
 
 import asyncio
 import datetime as dt
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from certmint.model.errors import CertmintError, Misconfigured, Unavailable
 from certmint.registry import failures, fibres
-from certmint.registry.compiled import raw
+from certmint.registry.compiled import changes, raw
 from certmint.registry.group import LARGEST_GROUP, for_another
 
 T = TypeVar("T")
 
 _RETRY_S = 0.001
+_AT_ONCE = "PRAGMA busy_timeout=0"
 
 
 class _Turn(Generic[T]):
@@ -40,23 +47,26 @@ class _Turn(Generic[T]):
             self.done.set_result(self.result)
 
 
-class LoopCommit:
-    """Runs work of fibres over one connection that is kept; SQLite only."""
+class LoopConnection:
+    """One connection that is kept, for the fibres of one loop; SQLite only."""
 
-    def __init__(
-        self,
-        connect: Callable[[], Connection],
-        patience: dt.timedelta,
-        committed: Callable[[], None],
-    ) -> None:
+    def __init__(self, connect: Callable[[], Connection], patience: dt.timedelta) -> None:
         self._connect = connect
-        self._committed = committed
         self._patience_s = patience.total_seconds()
+        # A reader may wait (for a recovery, for instance); the writer must not.
+        self._patiently = f"PRAGMA busy_timeout={patience // dt.timedelta(milliseconds=1)}"
         self._kept: Connection | None = None
         self._queue: list[_Turn[Any]] = []
         self._since = 0.0
+        self._is_reading = self._is_writing = False
+        self._changes = 0
+        self._snapshot = _Snapshot(self._read, self._check)
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """What all fibres of one turn of the loop read."""
+        return self._snapshot
+
+    def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, once it is durable; inside a fibre."""
         loop = asyncio.get_running_loop()
         turn: _Turn[T] = _Turn(work, loop.create_future())
@@ -67,30 +77,66 @@ class LoopCommit:
         return fibres.until(turn.done)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection, and with it of whatever is left of a transaction."""
+        self._is_reading = self._is_writing = False
         if self._kept is not None:
             self._kept.close()
             self._kept = None
 
+    def _opened(self) -> Connection:
+        if self._kept is None:
+            self._kept = self._connect()
+            raw(self._kept, self._patiently)
+        return self._kept
+
+    def _read(self) -> Connection:
+        tx = self._opened()
+        if self._is_writing:
+            raise RuntimeError("a snapshot was asked for inside a write: read in the transaction")
+        if not self._is_reading:
+            raw(tx, "BEGIN")
+            self._is_reading = True
+            self._changes = changes(tx)
+            asyncio.get_running_loop().call_soon(self._end_reading)
+        return tx
+
+    def _check(self) -> None:
+        if self._is_reading and self._kept is not None and changes(self._kept) != self._changes:
+            raise RuntimeError("a snapshot was written to: what was written is rolled back")
+
+    def _end_reading(self) -> None:
+        if not self._is_reading or self._kept is None:
+            return
+        self._is_reading = False
+        try:
+            raw(self._kept, "ROLLBACK")  # so that nothing written in a snapshot could ever stay
+        except CertmintError:
+            self.close()
+
     def _commit(self) -> None:
         loop = asyncio.get_running_loop()
+        self._end_reading()
         try:
-            tx = self._kept = self._kept or self._connect()
+            tx = self._opened()
+            raw(tx, _AT_ONCE)
             raw(tx, "BEGIN IMMEDIATE")
         except Exception as error:  # noqa: BLE001 - the fibres of the turn must hear of it
             if _is_locked(error) and loop.time() - self._since < self._patience_s:
+                raw(tx, self._patiently)
                 loop.call_later(_RETRY_S, self._commit)
                 return
             self._give_up(self._take(len(self._queue)), error)
             return
         group = self._take(LARGEST_GROUP)
         try:
+            self._is_writing = True
             _run_all(tx, group)
             raw(tx, "COMMIT")  # durable from here, and not before: no fibre has gone on yet
+            self._is_writing = False
+            raw(tx, self._patiently)
         except Exception as error:  # noqa: BLE001 - as above
             self._give_up(group, error)
         else:
-            self._committed()
             for turn in group:
                 turn.settle()
         if self._queue:
@@ -103,10 +149,28 @@ class LoopCommit:
         return group
 
     def _give_up(self, group: list[_Turn[Any]], error: Exception) -> None:
-        self.close()  # and with it whatever is left of the transaction
+        self.close()
         for turn in group:
             turn.error = for_another(error)
             turn.settle()
+
+
+class _Snapshot(AbstractContextManager[Connection]):
+    """What `with db.read()` enters in a fibre, again and again: the turn ends it, not its exit."""
+
+    def __init__(self, read: Callable[[], Connection], check: Callable[[], None]) -> None:
+        self._read, self._check = read, check
+
+    def __enter__(self) -> Connection:
+        return self._read()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._check()
 
 
 def _is_locked(error: Exception) -> bool:

@@ -4,7 +4,6 @@ Laws: a database file comes into being complete, with mode 0600; what is committ
 (synchronous=FULL); a snapshot cannot write.
 """
 
-import asyncio
 import datetime as dt
 import os
 import sqlite3
@@ -24,13 +23,11 @@ _PATIENCE = dt.timedelta(seconds=5)  # for other processes, while a file is made
 
 
 class Snapshots:
-    """Read transactions over connections that are kept open; for threads and fibres alike."""
+    """Read transactions of threads, over connections that are kept open."""
 
     def __init__(self, connect: Callable[[], sa.Connection]) -> None:
         self._connect = connect
         self._idle: list[sa.Connection] = []  # append and pop are one step for the interpreter
-        self._shared: sa.Connection | None = None  # of the event loop, and of no thread
-        self._is_begun = False
 
     @contextmanager
     def open(self) -> Iterator[sa.Connection]:
@@ -53,36 +50,8 @@ class Snapshots:
         else:
             tx.close()
 
-    @contextmanager
-    def share(self) -> Iterator[sa.Connection]:
-        """The snapshot that all fibres of one turn of the loop read; on the loop's thread.
-
-        It ends with the turn, and before any commit of the loop is told to those who wait.
-        """
-        if self._shared is None:
-            self._shared = self._connect()
-        if not self._is_begun:
-            raw(self._shared, "BEGIN")
-            self._is_begun = True
-            asyncio.get_running_loop().call_soon(self.end_turn)
-        yield self._shared
-
-    def end_turn(self) -> None:
-        """Let the next read of a fibre see what was committed meanwhile."""
-        if not self._is_begun or self._shared is None:
-            return
-        self._is_begun = False
-        try:
-            raw(self._shared, "COMMIT")
-        except CertmintError:
-            self._shared.close()
-            self._shared = None
-
     def close(self) -> None:
         """Close what is not in use."""
-        if self._shared is not None:
-            self._shared.close()
-            self._shared, self._is_begun = None, False
         while self._idle:
             self._idle.pop().close()
 

@@ -31,19 +31,19 @@ class Accounts:
         identity = _identity(call.key)
         agrees = wanted.get("termsOfServiceAgreed") is True
         only_existing = wanted.get("onlyReturnExisting") is True
-        known = accounts.existing(self._on.db, call.directory, identity)
+        known = accounts.existing(call.db, call.directory, identity)
         if known is not None:
             if known.state is not AccountState.VALID:
                 raise ACMEProblem("unauthorized", f"the account is {known.state}", 401)
             if agrees and not only_existing:
-                known = accounts.agree(self._on.db, call.directory, known, call.now)
+                known = accounts.agree(call.db, call.directory, known, call.now)
             return _view(call, known, 200)
         if only_existing:
             raise ACMEProblem("accountDoesNotExist", "this key has no account here")
         given = wanted.get("externalAccountBinding")
         binding = self._binding(call, given)
         account, is_new = accounts.new_account(
-            self._on.db, call.directory, identity,
+            call.db, call.directory, identity,
             Opening(
                 fields.contacts(wanted), agrees, binding, json.dumps(given) if binding else ""
             ),
@@ -61,7 +61,7 @@ class Accounts:
         inner, kid = _inner(call, given)
         found = None
         if is_plain(kid):
-            found = accounts.usable_binding(self._on.db, call.directory, kid, call.now)
+            found = accounts.usable_binding(call.db, call.directory, kid, call.now)
         secret = self._on.vault.unlock(found.sealed_key, found.id) if found else _NO_KEY
         try:
             jws.verify_mac(inner, secret)
@@ -70,7 +70,7 @@ class Accounts:
             raise ACMEProblem("badSignatureAlgorithm", str(error), extra=extra) from None
         except jws.BadSignature:
             if found is not None:
-                accounts.binding_misused(self._on.db, found, call.now, self._on.limits)
+                accounts.binding_misused(call.db, found, call.now, self._on.limits)
             found = None
         if found is None:
             detail = "the external account binding is unknown or used up, or its MAC is wrong"
@@ -84,10 +84,10 @@ class Accounts:
             return _view(call, account, 200)
         wanted = call.payload()
         if wanted.get("status") == "deactivated":
-            account = accounts.deactivate(self._on.db, account, call.now)
+            account = accounts.deactivate(call.db, account, call.now)
         elif "contact" in wanted:
             contacts = fields.contacts(wanted)
-            account = accounts.update_contacts(self._on.db, account, contacts, call.now)
+            account = accounts.update_contacts(call.db, account, contacts, call.now)
         return _view(call, account, 200)
 
     def orders(self, call: Call) -> Response:
@@ -97,7 +97,7 @@ class Accounts:
         cursor = call.query.get("cursor")
         if cursor is not None and not is_plain(cursor):
             raise ACMEProblem("malformed", "there is no such page of orders", 404)
-        with self._on.db.read() as tx:
+        with call.db.read() as tx:
             found = reads.acme_orders(tx, account.id, after=cursor, limit=PAGE + 1, now=call.now)
         shown = found[:PAGE]
         response = json_response({"orders": [call.urls("order", each) for each in shown]})
@@ -124,13 +124,13 @@ class Accounts:
         if read_key(wanted.get("oldKey")).thumbprint != account.thumbprint:
             raise ACMEProblem("malformed", "oldKey is not the account's key")
         identity = _identity(new)
-        other = accounts.existing(self._on.db, call.directory, identity)
+        other = accounts.existing(call.db, call.directory, identity)
         if other is not None:
             return _key_taken(call, other)
         try:
-            changed = accounts.change_key(self._on.db, account, identity, call.now)
+            changed = accounts.change_key(call.db, account, identity, call.now)
         except Conflict:
-            winner = accounts.existing(self._on.db, call.directory, identity)
+            winner = accounts.existing(call.db, call.directory, identity)
             return _key_taken(call, winner or account)
         return _view(call, changed, 200)
 

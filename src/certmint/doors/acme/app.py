@@ -18,12 +18,13 @@ from certmint.doors.acme.authorizations import Authorizations
 from certmint.doors.acme.certificates import Certificates
 from certmint.doors.acme.orders import Orders
 from certmint.doors.acme.problems import ACMEProblem, document, problem, rejected
-from certmint.doors.acme.requests import Arrival, Call, verified
+from certmint.doors.acme.requests import Arrival, Call, bad_nonce, verified
 from certmint.doors.acme.services import Services, Validators, json_response, link
 from certmint.doors.acme.views import URLs
 from certmint.doors.http import Receive, Scope, Send
 from certmint.enrolment.acme import orders
 from certmint.enrolment.acme.directories import directory_named
+from certmint.enrolment.acme.nonces import BadNonce
 from certmint.model.acme import Directory
 from certmint.model.errors import CertmintError
 
@@ -158,8 +159,14 @@ class ACMEDoor:
             )
             now = self._on.clock()
             by_key = route.by_key
-            call = verified(arrival, self._on.db, self._on.nonces, now, by_key=by_key)
-            return route.handler(call)
+            try:
+                call = verified(arrival, self._on.db, self._on.nonces, now, by_key=by_key)
+                try:
+                    return route.handler(call)
+                finally:
+                    call.db.settle()
+            except BadNonce:
+                raise bad_nonce() from None
 
         return self._finished(hit, self._guarded(hit, work))
 

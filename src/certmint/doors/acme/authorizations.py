@@ -32,7 +32,7 @@ class Authorizations:
         """newAuthz: prove an identifier before any order."""
         identifier, subdomains = fields.identifier(call.payload())
         made, is_new = authorizations.new_authorization(
-            self._on.db, call.directory, call.signer, identifier, subdomains=subdomains,
+            call.db, call.directory, call.signer, identifier, subdomains=subdomains,
             now=call.now, random_bytes=self._on.random_bytes, limits=self._on.limits,
         )  # fmt: skip
         if is_new:
@@ -45,7 +45,7 @@ class Authorizations:
         if call.signed.payload is not None:
             if call.payload().get("status") != "deactivated":
                 raise ACMEProblem("malformed", "an authorization can only be deactivated")
-            found = challenges.deactivate(self._on.db, call.signer, found, call.now)
+            found = challenges.deactivate(call.db, call.signer, found, call.now)
         return self._view(call, found, 200)
 
     def challenge(self, call: Call) -> Response:
@@ -53,7 +53,7 @@ class Authorizations:
         account, challenge_id = call.signer, call.params["challenge"]
         if call.signed.payload is not None:
             self._answer(call, challenge_id)
-        with self._on.db.read() as tx:
+        with call.db.read() as tx:
             challenge = reads.acme_challenge_alone(tx, account.id, challenge_id)
         if challenge is None:
             raise ACMEProblem("malformed", "there is no such challenge", 404)
@@ -69,9 +69,9 @@ class Authorizations:
         if "attObj" in payload:
             attestation = fields.octets(payload, "attObj")
             sent = attesting.Answer(call.directory, account, challenge_id, attestation)
-            if attesting.answer(self._on.db, sent, call.now, limits):
+            if attesting.answer(call.db, sent, call.now, limits):
                 return
-        taken = challenges.begin(self._on.db, account, challenge_id, call.now, limits)
+        taken = challenges.begin(call.db, account, challenge_id, call.now, limits)
         if taken is not None:
             self._validate(call, taken)
 
@@ -87,7 +87,7 @@ class Authorizations:
         """Look for persistent records at once, where the directory has that challenge."""
         if ChallengeType.DNS_PERSIST_01 not in call.directory.challenges:
             return False
-        with self._on.db.read() as tx:
+        with call.db.read() as tx:
             found = reads.acme_authorizations(tx, call.signer.id, ids)
         pending = [e for e in found.values() if e.state is AuthorizationState.PENDING]
         if pending:
@@ -100,7 +100,7 @@ class Authorizations:
         return bool(pending)
 
     def _found(self, call: Call, authorization_id: str) -> Authorization:
-        with self._on.db.read() as tx:
+        with call.db.read() as tx:
             found = reads.acme_authorization(tx, call.signer.id, authorization_id)
         if found is None:
             raise ACMEProblem("malformed", "there is no such authorization", 404)

@@ -38,7 +38,7 @@ class Certificates:
         order = self._orders.found(call, call.params["order"])
         if order.serial is None or self._orders.renewal(call, order) is not None:
             raise ACMEProblem("malformed", "the order has no certificate here, or not yet", 404)
-        with self._on.db.read() as tx:
+        with call.db.read() as tx:
             found = reads.certificate(tx, order.tenant_id, order.serial, order.authority_id)
             if found is None:
                 raise ACMEProblem("malformed", "there is no such certificate", 404)
@@ -89,15 +89,13 @@ class Certificates:
         wanted = call.payload()
         der = fields.octets(wanted, "certificate")
         reason = revocation.reason_of(wanted.get("reason"))
-        found = revocation.certificate_of(self._on.db, call.directory, der)
+        found = revocation.certificate_of(call.db, call.directory, der)
         if call.account is not None:
             revocation.revoke_by_account(
-                self._on.db, self._on.keys, call.account, found, reason, call.now
+                call.db, self._on.keys, call.account, found, reason, call.now
             )
         elif public_key(revocation.spki_of(der)).fingerprint == jws.fingerprint(call.key):
-            revocation.revoke_by_key(
-                self._on.db, self._on.keys, found, call.key.thumbprint, call.now
-            )
+            revocation.revoke_by_key(call.db, self._on.keys, found, call.key.thumbprint, call.now)
         else:
             raise ACMEProblem("unauthorized", "the key is not the certificate's", 403)
         return Response(status_code=200)

@@ -35,7 +35,7 @@ class Orders:
             fields.auto_renewal(wanted),
         )
         order = orders.new_order(
-            self._on.db, call.directory, call.signer, identifiers,
+            call.db, call.directory, call.signer, identifiers,
             fields.optional_text(wanted, "profile"), replaces,
             now=call.now, random_bytes=self._on.random_bytes, extras=extras,
             limits=self._on.limits,
@@ -54,7 +54,7 @@ class Orders:
         renewal = self.renewal(call, order)
         if renewal is None or call.payload().get("status") != "canceled":
             raise ACMEProblem("malformed", "to read a resource, the payload is the empty string")
-        star.cancel(self._on.db, renewal, call.now)
+        star.cancel(call.db, renewal, call.now)
         return self._view(call, order, 200)
 
     def finalize(self, call: Call) -> Response:
@@ -64,13 +64,14 @@ class Orders:
         if csr.key.fingerprint == jws.fingerprint(call.key):
             raise ACMEProblem("badCSR", "the account's key is not for certificates")
         done = orders.finalize(
-            self._on.db, self._on.gate, call.directory, call.signer, order, csr, now=call.now
-        )
+            call.db, self._on.gate.through(call.db), call.directory, call.signer, order, csr,
+            now=call.now,
+        )  # fmt: skip
         return self._view(call, done, 200)
 
     def found(self, call: Call, order_id: str) -> Order:
         """An order of the account. Raises ACMEProblem `malformed`."""
-        with self._on.db.read() as tx:
+        with call.db.read() as tx:
             found = reads.acme_order(tx, call.signer.id, order_id)
         if found is None:
             raise ACMEProblem("malformed", "there is no such order", 404)
@@ -80,7 +81,7 @@ class Orders:
         """How the order renews itself, if it does."""
         if call.directory.auto_renewal is None:
             return None
-        with self._on.db.read() as tx:
+        with call.db.read() as tx:
             return reads.acme_auto_renewal(tx, order.id)
 
     def _view(self, call: Call, order: Order, status: int) -> Response:

@@ -1,6 +1,7 @@
 """From an HTTP POST to a verified request: content type, JWS, URL, key, nonce, account.
 
-RFC 8555 6.2 to 6.5, in that order; the nonce is spent last, by a request that is otherwise good.
+RFC 8555 6.2 to 6.5, in that order; the nonce is spent last, by a request that is otherwise good:
+in the transaction of the first thing that the request writes, or else before it is answered.
 """
 
 import datetime as dt
@@ -14,7 +15,7 @@ from certmint.doors.acme import jws
 from certmint.doors.acme.problems import ACMEProblem
 from certmint.doors.acme.views import URLs
 from certmint.enrolment.acme.challenges import Place
-from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.acme.nonces import BadNonce, Nonces
 from certmint.model.acme import Account, AccountState, Directory
 from certmint.registry import reads
 from certmint.registry.engine import Database
@@ -26,9 +27,11 @@ CONTENT_TYPE = "application/jose+json"
 class Call:
     """A request whose signature, URL and nonce are good.
 
+    `db` spends the nonce with its first write; nothing of the request is written but through it.
     `account` is who signed with `kid`; for `jwk` requests it is None and `key` is the key inside.
     """
 
+    db: Database
     directory: Directory
     urls: URLs
     url: str
@@ -108,14 +111,22 @@ def verified(
             jws.unb64url(header["nonce"], "the nonce")
         except jws.Malformed as error:  # RFC 8555 6.5.2
             raise ACMEProblem("malformed", str(error)) from None
-    if not nonces.spend(header["nonce"], now):
-        raise ACMEProblem("badNonce", "the nonce is unknown, too old, or was used before")
+    try:
+        opened = nonces.accept(header["nonce"], now)
+    except BadNonce:
+        raise bad_nonce() from None
     if account is not None and account.state is not AccountState.VALID:
+        opened.settle()
         raise ACMEProblem("unauthorized", f"the account is {account.state}", 401)
     return Call(
-        arrival.directory, arrival.urls, arrival.url, now, parsed, key, account, arrival.params,
-        arrival.query,
+        opened, arrival.directory, arrival.urls, arrival.url, now, parsed, key, account,
+        arrival.params, arrival.query,
     )  # fmt: skip
+
+
+def bad_nonce() -> ACMEProblem:
+    """What a replayed request is told, and one with a nonce that is not ours (RFC 8555 6.5)."""
+    return ACMEProblem("badNonce", "the nonce is unknown, too old, or was used before")
 
 
 def check_signature(parsed: jws.JWS, key: jws.AccountKey) -> None:

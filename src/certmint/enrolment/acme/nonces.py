@@ -8,13 +8,18 @@ import base64
 import datetime as dt
 import hashlib
 import hmac
+from functools import partial
 
 from certmint.model.serial import RandomBytes
 from certmint.registry import writes
-from certmint.registry.engine import Database
+from certmint.registry.engine import Database, Transaction
 
 LIFE = dt.timedelta(hours=24)
 _MAC_OCTETS, _RANDOM_OCTETS = 16, 16
+
+
+class BadNonce(Exception):
+    """The nonce is not ours, too old, or was used before."""
 
 
 class Nonces:
@@ -29,21 +34,30 @@ class Nonces:
         body = int(now.timestamp()).to_bytes(5, "big") + random_bytes(_RANDOM_OCTETS)
         return base64.urlsafe_b64encode(body + self._mac(body)).rstrip(b"=").decode()
 
-    def spend(self, nonce: object, now: dt.datetime) -> bool:
-        """Whether the nonce is ours, fresh, and used for the first time; it is used now."""
+    def accept(self, nonce: object, now: dt.datetime) -> Database:
+        """The database for the request that brought this nonce: its first write spends it too.
+
+        Raises BadNonce if it is not ours or not fresh; that write (or `settle`) raises it if the
+        nonce was spent before.
+        """
         if not isinstance(nonce, str) or len(nonce) > 64:
-            return False
+            raise BadNonce
         try:
             data = base64.urlsafe_b64decode(nonce + "=" * (-len(nonce) % 4))
         except ValueError:
-            return False
+            raise BadNonce from None
         body, mac = data[:-_MAC_OCTETS], data[-_MAC_OCTETS:]
         if len(body) != 5 + _RANDOM_OCTETS or not hmac.compare_digest(mac, self._mac(body)):
-            return False
+            raise BadNonce
         made = dt.datetime.fromtimestamp(int.from_bytes(body[:5], "big"), dt.UTC)
         if not now - LIFE < made <= now + dt.timedelta(minutes=5):
-            return False
-        return self._db.write(lambda tx: writes.use_acme_nonce(tx, body.hex(), made + LIFE))
+            raise BadNonce
+        return self._db.preceded_by(partial(_spend, body.hex(), made + LIFE))
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._secret, body, hashlib.sha256)[:_MAC_OCTETS]
+
+
+def _spend(nonce: str, expires_at: dt.datetime, tx: Transaction) -> None:
+    if not writes.use_acme_nonce(tx, nonce, expires_at):
+        raise BadNonce

@@ -232,18 +232,18 @@ def finalize(
             lifetime = star.lifetime(renewal, profile_of(tx, directory, order), now, now)
         request = request_for(tx, directory, account, order, csr, now, lifetime=lifetime)
     try:
-        # Durable with the intent at the latest: nothing is signed for an order that is not taken.
-        db.write(partial(_moved, order, OrderState.READY, OrderEvent.FINALIZED, now, ""))
-    except WrongState:  # between our look and our move somebody else took it, or gave it up
+        made = gate.issue_one(
+            request, now, _issued(order, renewal, csr, now), partial(_take, order, now)
+        )
+    except _Taken:  # between our look and our move somebody else took it, or gave it up
         raise WrongState("order-not-ready", "another request took the order") from None
-    try:
-        made = gate.issue_one(request, now, _issued(order, renewal, csr, now))
     except (BadInput, Refused, Conflict) as refusal:
-        if refusal.code in _ABOUT_THE_KEY:
+        if refusal.code == _TOO_LATE:
             _move(db, order, OrderState.PROCESSING, OrderEvent.DECLINED, now)
-        else:
+        elif refusal.code not in _ABOUT_THE_KEY:
             error = json.dumps({"code": refusal.code, "detail": refusal.detail})
-            _move(db, order, OrderState.PROCESSING, OrderEvent.FAILED, now, error)
+            with suppress(WrongState):  # it is not ours any more
+                _move(db, order, OrderState.READY, OrderEvent.FAILED, now, error)
         raise
     except CertmintError:  # a fault of ours, not of the request: the order can be tried again
         with suppress(WrongState):  # where the registry failed, it was not even taken
@@ -255,6 +255,18 @@ def finalize(
 
 
 _ABOUT_THE_KEY = frozenset({"key-kind", "key-origin", "key-blocked", "key-reused", "csr-asks-more"})
+_TOO_LATE = "intent-reconciled"  # it was given up while it was being signed
+
+
+class _Taken(Exception):
+    """The order is not ready any more."""
+
+
+def _take(order: Order, now: dt.datetime, tx: Transaction) -> None:
+    try:
+        _moved(order, OrderState.READY, OrderEvent.FINALIZED, now, "", tx)
+    except WrongState:
+        raise _Taken from None
 
 
 def _issued(order: Order, renewal: AutoRenewal | None, csr: CSR, now: dt.datetime) -> Along:
