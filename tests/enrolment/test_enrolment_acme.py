@@ -1,6 +1,7 @@
 """ACME's use cases where the database decides who wins, on SQLite and on PostgreSQL."""
 
 import base64
+import datetime as dt
 import hashlib
 import os
 from collections.abc import Callable

@@ -83,17 +83,6 @@ def test_a_snapshot_of_a_fibre_cannot_write(sqlite_db: Database) -> None:
     assert stored(Path(sqlite_db.name)) == 1
 
 
-def test_a_write_cannot_ask_for_a_snapshot(sqlite_db: Database) -> None:
-    """It has its transaction to read in: a snapshot would miss what it has just written."""
-
-    def confused(_: Transaction) -> None:
-        with sqlite_db.read():
-            pass
-
-    (result,) = in_loop(at_once(sqlite_db, [lambda: sqlite_db.write(confused)]))
-    assert isinstance(result, RuntimeError)
-
-
 def test_nothing_is_answered_before_it_is_on_the_disk(sqlite_db: Database) -> None:
     """The moment a write returns, another process can see it."""
 

@@ -58,7 +58,7 @@ class LoopConnection:
         self._kept: Connection | None = None
         self._queue: list[_Turn[Any]] = []
         self._since = 0.0
-        self._is_reading = self._is_writing = False
+        self._is_reading = False
         self._changes = 0
         self._snapshot = _Snapshot(self._read, self._check)
 
@@ -78,7 +78,7 @@ class LoopConnection:
 
     def close(self) -> None:
         """Let go of the connection, and with it of whatever is left of a transaction."""
-        self._is_reading = self._is_writing = False
+        self._is_reading = False
         if self._kept is not None:
             self._kept.close()
             self._kept = None
@@ -91,8 +91,6 @@ class LoopConnection:
 
     def _read(self) -> Connection:
         tx = self._opened()
-        if self._is_writing:
-            raise RuntimeError("a snapshot was asked for inside a write: read in the transaction")
         if not self._is_reading:
             raw(tx, "BEGIN")
             self._is_reading = True
@@ -129,10 +127,8 @@ class LoopConnection:
             return
         group = self._take(LARGEST_GROUP)
         try:
-            self._is_writing = True
             _run_all(tx, group)
             raw(tx, "COMMIT")  # durable from here, and not before: no fibre has gone on yet
-            self._is_writing = False
             raw(tx, self._patiently)
         except Exception as error:  # noqa: BLE001 - as above
             self._give_up(group, error)

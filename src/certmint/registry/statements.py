@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def insert_if_absent(
-    tx: sa.Connection, table: sa.Table, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    tx: sa.Connection, table: sa.Table, rows: dict[str, Any] | Sequence[Mapping[str, Any]]
 ) -> int:
     """How many of the rows were new; what conflicts with a key or a UNIQUE is left as it is.
 
@@ -54,7 +54,7 @@ def count(
     return int(result.rowcount)
 
 
-def add(tx: sa.Connection, table: sa.Table, row: Mapping[str, Any], taken: CertmintError) -> None:
+def add(tx: sa.Connection, table: sa.Table, row: dict[str, Any], taken: CertmintError) -> None:
     """Insert one row, or raise `taken`."""
     if insert_if_absent(tx, table, row) != 1:
         raise taken
