@@ -63,6 +63,30 @@ _OPERATORS_ONLY = ("token-required", "token-invalid")
 log = logging.getLogger("certmint.http")
 
 
+class Answer:
+    """An answer that is whole: what the doors of devices give, with as little as ASGI asks for."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, body: bytes = b"", status: int = 200, media_type: str = "") -> None:
+        self.body, self.status = body, status
+        self.headers: list[tuple[bytes, bytes]] = []
+        if status != 204:  # RFC 9110 8.6
+            self.headers.append((b"content-length", b"%d" % len(body)))
+        if media_type:
+            self.headers.append((b"content-type", media_type.encode("latin-1")))
+
+    def add(self, name: str, value: str) -> None:
+        """One more header field."""
+        self.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": self.headers}
+        )
+        await send({"type": "http.response.body", "body": self.body})
+
+
 def problem(error: CertmintError) -> Response:
     """An error as `application/problem+json`, with its stable code."""
     if isinstance(error, Pending):

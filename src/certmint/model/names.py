@@ -8,6 +8,7 @@ Whether a name may be in a *public* certificate is policy's question, not the ty
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from certmint.model.errors import BadInput
 
@@ -61,13 +62,12 @@ class IPName:
 
     def __post_init__(self) -> None:
         try:
-            address = ipaddress.ip_address(self.value)
+            address, canonical = _address(self.value)
         except ValueError:
             raise BadInput("name-syntax", f"{self.value!r} is not an IP address") from None
         # A zone is local to one host, and an IPv4-mapped address has two texts and two names.
         if "%" in self.value or (address.version == 6 and address.ipv4_mapped is not None):
             raise BadInput("name-syntax", f"{self.value!r} is not an address that others can reach")
-        canonical = str(address)
         if canonical != self.value:
             raise BadInput(
                 "name-syntax", f"{self.value!r} is not in canonical form; write {canonical!r}"
@@ -76,10 +76,22 @@ class IPName:
     @property
     def packed(self) -> bytes:
         """The 4 or 16 octets that the certificate carries."""
-        return ipaddress.ip_address(self.value).packed
+        return self.address.packed
+
+    @property
+    def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        """The address itself."""
+        return _address(self.value)[0]
 
     def __str__(self) -> str:
         return self.value
+
+
+@lru_cache(maxsize=1024)  # a request's names are looked at by every layer that it comes through
+def _address(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, str]:
+    """An address and its canonical text. Raises ValueError."""
+    address = ipaddress.ip_address(text)
+    return address, str(address)
 
 
 Name = DNSName | IPName
@@ -91,7 +103,7 @@ def parse_name(text: str) -> Name:
     Raises BadInput `name-syntax`.
     """
     try:
-        return IPName(str(ipaddress.ip_address(text)))
+        return IPName(_address(text)[1])
     except ValueError:
         return DNSName(text.lower())
 
@@ -105,6 +117,6 @@ SPECIAL_USE_SUFFIXES = ("home.arpa",)
 def is_special_use(name: Name) -> bool:
     """Whether a name lives only inside somebody's own network."""
     if isinstance(name, IPName):
-        return not ipaddress.ip_address(name.value).is_global
+        return not name.address.is_global
     last = name.value.rsplit(".", 1)[-1]
     return last in SPECIAL_USE_TLDS or any(name.is_within(s) for s in SPECIAL_USE_SUFFIXES)

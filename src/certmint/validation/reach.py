@@ -93,7 +93,7 @@ def addresses(name: Name, port: int, resolver: Resolver, reach: Reach) -> list[I
     name without any address Failed `dns`.
     """
     if isinstance(name, IPName):
-        found = [ipaddress.ip_address(name.value)]
+        found = [name.address]
     else:
         found = [ipaddress.ip_address(value) for value in resolver.addresses(name.value).values]
     if not found:

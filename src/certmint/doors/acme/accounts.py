@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping
 
-from starlette.responses import Response
-
 from certmint.doors.acme import fields, jws, views
 from certmint.doors.acme.problems import ACMEProblem, document
 from certmint.doors.acme.requests import Call, check_signature, is_plain, read_key
-from certmint.doors.acme.services import Services, json_response, link
+from certmint.doors.acme.services import Services, json_answer, link
+from certmint.doors.http import Answer
 from certmint.enrolment.acme import accounts
 from certmint.enrolment.acme.accounts import Identity, Opening
 from certmint.model.acme import Account, AccountState, Binding
@@ -25,7 +24,7 @@ class Accounts:
     def __init__(self, on: Services) -> None:
         self._on = on
 
-    def new(self, call: Call) -> Response:
+    def new(self, call: Call) -> Answer:
         """newAccount: opens one, or finds the one that the key has."""
         wanted = call.payload()
         identity = _identity(call.key)
@@ -77,7 +76,7 @@ class Accounts:
             raise ACMEProblem("unauthorized", detail, 403)
         return found
 
-    def one(self, call: Call) -> Response:
+    def one(self, call: Call) -> Answer:
         """Read, change or deactivate an account (7.3.2, 7.3.6)."""
         account = _own(call)
         if call.signed.payload is None:
@@ -90,7 +89,7 @@ class Accounts:
             account = accounts.update_contacts(call.db, account, contacts, call.now)
         return _view(call, account, 200)
 
-    def orders(self, call: Call) -> Response:
+    def orders(self, call: Call) -> Answer:
         """The account's orders, newest first, in pages (7.1.2.1)."""
         account = _own(call)
         call.fetch_only()
@@ -100,13 +99,13 @@ class Accounts:
         with call.db.read() as tx:
             found = reads.acme_orders(tx, account.id, after=cursor, limit=PAGE + 1, now=call.now)
         shown = found[:PAGE]
-        response = json_response({"orders": [call.urls("order", each) for each in shown]})
+        answer = json_answer({"orders": [call.urls("order", each) for each in shown]})
         if len(found) > PAGE:
             here = call.urls("account", account.id, "orders")
-            link(response, f"{here}?cursor={shown[-1]}", "next")
-        return response
+            link(answer, f"{here}?cursor={shown[-1]}", "next")
+        return answer
 
-    def key_change(self, call: Call) -> Response:
+    def key_change(self, call: Call) -> Answer:
         """RFC 8555 7.3.5: the new key signs inside, the old one outside."""
         account = call.signer
         try:
@@ -156,9 +155,9 @@ def _inner(call: Call, given: object) -> tuple[jws.JWS, str]:
     return inner, header["kid"]
 
 
-def _view(call: Call, account: Account, status: int) -> Response:
+def _view(call: Call, account: Account, status: int) -> Answer:
     location = {"Location": call.urls.account(account)}
-    return json_response(views.account(account, call.directory, call.urls), status, location)
+    return json_answer(views.account(account, call.directory, call.urls), status, location)
 
 
 def _own(call: Call) -> Account:
@@ -167,7 +166,7 @@ def _own(call: Call) -> Account:
     return call.signer
 
 
-def _key_taken(call: Call, other: Account) -> Response:
-    response = document("malformed", "the new key belongs to an account already", 409, {})
-    response.headers["Location"] = call.urls.account(other)
-    return response
+def _key_taken(call: Call, other: Account) -> Answer:
+    answer = document("malformed", "the new key belongs to an account already", 409, {})
+    answer.add("Location", call.urls.account(other))
+    return answer

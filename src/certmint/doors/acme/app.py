@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from starlette.responses import Response
-
 from certmint.doors.acme import views
 from certmint.doors.acme.accounts import Accounts
 from certmint.doors.acme.authorizations import Authorizations
@@ -19,9 +17,9 @@ from certmint.doors.acme.certificates import Certificates
 from certmint.doors.acme.orders import Orders
 from certmint.doors.acme.problems import ACMEProblem, document, problem, rejected
 from certmint.doors.acme.requests import Arrival, Call, bad_nonce, verified
-from certmint.doors.acme.services import Services, Validators, json_response, link
+from certmint.doors.acme.services import Services, Validators, json_answer, link
 from certmint.doors.acme.views import URLs
-from certmint.doors.http import Receive, Scope, Send
+from certmint.doors.http import Answer, Receive, Scope, Send
 from certmint.enrolment.acme import orders
 from certmint.enrolment.acme.directories import directory_named
 from certmint.enrolment.acme.nonces import BadNonce
@@ -58,7 +56,7 @@ class _Hit:
 class _Post:
     """A route of signed requests. `by_key` as in `requests.verified`."""
 
-    handler: Callable[[Call], Response]
+    handler: Callable[[Call], Answer]
     params: tuple[str, ...] = ()
     by_key: bool | None = False
 
@@ -67,7 +65,7 @@ class _Post:
 class _Get:
     """A route without a signature."""
 
-    handler: Callable[[_Hit], Response]
+    handler: Callable[[_Hit], Answer]
     params: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("GET", "HEAD")
 
@@ -108,12 +106,12 @@ class ACMEDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
-        response = await self._respond(scope, receive)
-        await response(scope, receive, send)
+        answer = await self._respond(scope, receive)
+        await answer(scope, receive, send)
 
     # From HTTP to a call, and back
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive) -> Answer:
         method, path = scope["method"], scope["path"]
         words = path.split("/") if len(path) <= _LONGEST_PATH else []
         if len(words) < 5 or words[1] != "acme":
@@ -143,13 +141,13 @@ class ACMEDoor:
         body = await _body(scope, receive)
         if body is None:
             detail = f"the body is longer than {MAX_BODY} bytes"
-            response = self._finished(hit, document("malformed", detail, 413, {}))
-            response.headers["Connection"] = "close"  # the rest of the body is not read
-            return response
+            answer = self._finished(hit, document("malformed", detail, 413, {}))
+            answer.add("Connection", "close")  # the rest of the body is not read
+            return answer
         return await self._on.db.run(functools.partial(self._answer, hit, body, route))
 
-    def _answer(self, hit: _Hit, body: bytes, route: _Post) -> Response:
-        def work(_: _Hit) -> Response:
+    def _answer(self, hit: _Hit, body: bytes, route: _Post) -> Answer:
+        def work(_: _Hit) -> Answer:
             url = self._on.base_url + hit.path
             query: Mapping[str, str] = {}
             if hit.query:
@@ -170,7 +168,7 @@ class ACMEDoor:
 
         return self._finished(hit, self._guarded(hit, work))
 
-    def _guarded(self, hit: _Hit, work: Callable[[_Hit], Response]) -> Response:
+    def _guarded(self, hit: _Hit, work: Callable[[_Hit], Answer]) -> Answer:
         """What `work` answers, or the problem document of what it raised."""
         try:
             return work(hit)
@@ -184,53 +182,53 @@ class ACMEDoor:
             log.exception("unexpected error at %s", hit.path)
             return document("serverInternal", "the server failed; its log says why", 500, {})
 
-    def _problem(self, hit: _Hit, error: CertmintError) -> Response:
+    def _problem(self, hit: _Hit, error: CertmintError) -> Answer:
         if error.code == "terms-changed":  # RFC 8555 7.3.3
             terms = self._found(hit).terms
-            response = problem(error, {"instance": terms})
-            link(response, terms, "terms-of-service")
-            return response
-        response = problem(error)
-        if response.status_code == 429:
-            link(response, hit.urls("limits"), "help")
-        return response
+            answer = problem(error, {"instance": terms})
+            link(answer, terms, "terms-of-service")
+            return answer
+        answer = problem(error)
+        if answer.status == 429:
+            link(answer, hit.urls("limits"), "help")
+        return answer
 
-    def _finished(self, hit: _Hit, response: Response) -> Response:
+    def _finished(self, hit: _Hit, answer: Answer) -> Answer:
         nonce = self._on.nonces.make(self._on.clock(), self._on.random_bytes)
-        response.raw_headers += (
+        answer.headers += (
             (b"replay-nonce", nonce.encode()),
             (b"cache-control", b"no-store"),
             (b"link", f'<{hit.base}/directory>;rel="index"'.encode()),
         )
-        return response
+        return answer
 
     def _found(self, hit: _Hit) -> Directory:
         return directory_named(self._on.db, hit.maker, hit.name)
 
     # Without a signature
 
-    def _directory(self, hit: _Hit) -> Response:
-        return json_response(views.directory(self._found(hit), hit.urls))
+    def _directory(self, hit: _Hit) -> Answer:
+        return json_answer(views.directory(self._found(hit), hit.urls))
 
-    def _new_nonce(self, hit: _Hit) -> Response:
-        return self._finished(hit, Response(status_code=200 if hit.method == "HEAD" else 204))
+    def _new_nonce(self, hit: _Hit) -> Answer:
+        return self._finished(hit, Answer(status=200 if hit.method == "HEAD" else 204))
 
-    def _limits(self, hit: _Hit) -> Response:
+    def _limits(self, hit: _Hit) -> Answer:
         self._found(hit)
-        return Response(views.limits(self._on.limits), media_type="text/plain")
+        return Answer(views.limits(self._on.limits).encode(), 200, "text/plain; charset=utf-8")
 
-    def _renewal_info(self, hit: _Hit) -> Response:
+    def _renewal_info(self, hit: _Hit) -> Answer:
         certid = hit.params["certid"]
-        response = self._guarded(hit, lambda _: self._certificates.renewal_info(certid))
-        link(response, hit.urls("directory"), "index")
-        return response
+        answer = self._guarded(hit, lambda _: self._certificates.renewal_info(certid))
+        link(answer, hit.urls("directory"), "index")
+        return answer
 
-    def _star(self, hit: _Hit) -> Response:
+    def _star(self, hit: _Hit) -> Answer:
         order_id = hit.params["order"]
         return self._certificates.renewing_for_all(self._found(hit), order_id, hit.urls)
 
 
-def _nowhere() -> Response:
+def _nowhere() -> Answer:
     return document("malformed", "there is no such resource", 404, {})
 
 

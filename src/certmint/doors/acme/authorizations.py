@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 
-from starlette.responses import Response
-
 from certmint.doors.acme import fields, views
 from certmint.doors.acme.problems import ACMEProblem
 from certmint.doors.acme.requests import Call
-from certmint.doors.acme.services import Services, Validators, json_response, link
+from certmint.doors.acme.services import Services, Validators, json_answer, link
+from certmint.doors.http import Answer
 from certmint.enrolment.acme import attesting, authorizations, challenges
 from certmint.model.acme import (
     Authorization,
@@ -28,7 +27,7 @@ class Authorizations:
         self._on = on
         self._validators = validators
 
-    def new(self, call: Call) -> Response:
+    def new(self, call: Call) -> Answer:
         """newAuthz: prove an identifier before any order."""
         identifier, subdomains = fields.identifier(call.payload())
         made, is_new = authorizations.new_authorization(
@@ -39,7 +38,7 @@ class Authorizations:
             self.foresee(call, [made.id])
         return self._view(call, self._found(call, made.id), 201 if is_new else 200)
 
-    def one(self, call: Call) -> Response:
+    def one(self, call: Call) -> Answer:
         """Read an authorization, or give it up (7.5.2)."""
         found = self._found(call, call.params["authz"])
         if call.signed.payload is not None:
@@ -48,7 +47,7 @@ class Authorizations:
             found = challenges.deactivate(call.db, call.signer, found, call.now)
         return self._view(call, found, 200)
 
-    def challenge(self, call: Call) -> Response:
+    def challenge(self, call: Call) -> Answer:
         """Read a challenge, or answer it (7.5.1)."""
         account, challenge_id = call.signer, call.params["challenge"]
         if call.signed.payload is not None:
@@ -57,11 +56,11 @@ class Authorizations:
             challenge = reads.acme_challenge_alone(tx, account.id, challenge_id)
         if challenge is None:
             raise ACMEProblem("malformed", "there is no such challenge", 404)
-        response = json_response(views.challenge(challenge, call.urls, call.place))
-        link(response, call.urls("authz", challenge.authorization_id), "up")
+        answer = json_answer(views.challenge(challenge, call.urls, call.place))
+        link(answer, call.urls("authz", challenge.authorization_id), "up")
         if challenge.state is ChallengeState.PROCESSING:
-            response.headers["Retry-After"] = RETRY_S
-        return response
+            answer.add("Retry-After", RETRY_S)
+        return answer
 
     def _answer(self, call: Call, challenge_id: str) -> None:
         """Judge an attestation at once; look at the network for everything else."""
@@ -106,10 +105,10 @@ class Authorizations:
             raise ACMEProblem("malformed", "there is no such authorization", 404)
         return found
 
-    def _view(self, call: Call, found: Authorization, status: int) -> Response:
+    def _view(self, call: Call, found: Authorization, status: int) -> Answer:
         location = {"Location": call.urls("authz", found.id)} if status == 201 else {}
         shown = views.authorization(found, call.urls, call.place, call.now)
-        response = json_response(shown, status, location)
+        answer = json_answer(shown, status, location)
         if found.state is AuthorizationState.PENDING:
-            response.headers["Retry-After"] = RETRY_S
-        return response
+            answer.add("Retry-After", RETRY_S)
+        return answer

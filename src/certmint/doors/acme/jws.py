@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
@@ -148,8 +149,8 @@ def verify_mac(jws: JWS, secret: bytes) -> None:
 
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(data.decode())
-    except (ValueError, RecursionError):
+        found = orjson.loads(data)
+    except ValueError:
         raise Malformed(f"the {what} is not JSON") from None
     if not isinstance(found, dict):
         raise Malformed(f"the {what} is not a JSON object")

@@ -1,12 +1,11 @@
 """newOrder, the order, finalize (RFC 8555 7.4), and the end of self-renewal (RFC 8739 3.1.2)."""
 
-from starlette.responses import Response
-
 from certmint.doors.acme import fields, jws, views
 from certmint.doors.acme.authorizations import RETRY_S, Authorizations
 from certmint.doors.acme.problems import ACMEProblem
 from certmint.doors.acme.requests import Call
-from certmint.doors.acme.services import Services, json_response
+from certmint.doors.acme.services import Services, json_answer
+from certmint.doors.http import Answer
 from certmint.enrolment.acme import orders, star
 from certmint.enrolment.acme.orders import Extras
 from certmint.model.acme import AutoRenewal, Order, OrderState
@@ -21,7 +20,7 @@ class Orders:
         self._on = on
         self._authorizations = authorizations
 
-    def new(self, call: Call) -> Response:
+    def new(self, call: Call) -> Answer:
         """newOrder."""
         wanted = call.payload()
         if wanted.get("notBefore") or wanted.get("notAfter"):
@@ -46,7 +45,7 @@ class Orders:
             order = self.found(call, order.id)
         return self._view(call, order, 201)
 
-    def one(self, call: Call) -> Response:
+    def one(self, call: Call) -> Answer:
         """Read an order; one that renews itself can be canceled."""
         order = self.found(call, call.params["order"])
         if call.signed.payload is None:
@@ -57,7 +56,7 @@ class Orders:
         star.cancel(call.db, renewal, call.now)
         return self._view(call, order, 200)
 
-    def finalize(self, call: Call) -> Response:
+    def finalize(self, call: Call) -> Answer:
         """Certify (7.4)."""
         order = self.found(call, call.params["order"])
         csr = parse_csr(fields.octets(call.payload(), "csr"))
@@ -84,9 +83,9 @@ class Orders:
         with call.db.read() as tx:
             return reads.acme_auto_renewal(tx, order.id)
 
-    def _view(self, call: Call, order: Order, status: int) -> Response:
+    def _view(self, call: Call, order: Order, status: int) -> Answer:
         headers = {"Location": call.urls("order", order.id)}
         if order.state is OrderState.PROCESSING:
             headers["Retry-After"] = RETRY_S
         shown = views.order(order, self.renewal(call, order), call.urls, call.now)
-        return json_response(shown, status, headers)
+        return json_answer(shown, status, headers)

@@ -1,12 +1,11 @@
 """Errors on ACME's wire: problem documents with the types of RFC 8555 6.7, and their status."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.responses import Response
+import orjson
 
-from certmint.doors.http import STATUS
+from certmint.doors.http import STATUS, Answer
 from certmint.enrolment.acme.limits import RateLimited
 from certmint.model.acme import Identifier
 from certmint.model.errors import CertmintError, Unavailable
@@ -100,28 +99,32 @@ def kind_of(error: CertmintError) -> tuple[str, int]:
     return _BY_STATUS.get(status, "serverInternal"), status
 
 
-def document(kind: str, detail: str, status: int, extra: Mapping[str, Any]) -> Response:
+def document(
+    kind: str,
+    detail: str,
+    status: int,
+    extra: Mapping[str, Any],
+    retry_after_s: int = RETRY_AFTER_S,
+) -> Answer:
     """A problem document; rate limits and outages say when to come again."""
     body = {"type": URN + kind, "detail": detail, "status": status, **extra}
-    headers = {}
+    answer = Answer(orjson.dumps(body), status, "application/problem+json")
     if status in (429, 503):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    return Response(json.dumps(body), status, headers, media_type="application/problem+json")
+        answer.add("Retry-After", str(retry_after_s))
+    return answer
 
 
-def problem(error: CertmintError, extra: Mapping[str, Any] | None = None) -> Response:
+def problem(error: CertmintError, extra: Mapping[str, Any] | None = None) -> Answer:
     """One of our errors on the wire; a limit says exactly when it works again (6.6)."""
     kind, status = kind_of(error)
     detail = error.detail
     if status >= 500 and not isinstance(error, Unavailable):
         detail = "the operator of this server has to look at its log"
-    response = document(kind, detail, status, extra or {})
-    if isinstance(error, RateLimited):
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
+    wait_s = error.retry_after if isinstance(error, RateLimited) else RETRY_AFTER_S
+    return document(kind, detail, status, extra or {}, wait_s)
 
 
-def rejected(reasons: Sequence[tuple[Identifier, CertmintError]]) -> Response:
+def rejected(reasons: Sequence[tuple[Identifier, CertmintError]]) -> Answer:
     """An order for identifiers that the account may not have."""
     kind, detail, extra = subproblems([(i.type.value, i.value, error) for i, error in reasons])
     return document(kind, detail, 403, extra)

@@ -1,14 +1,14 @@
 """What the routes of the ACME door call into, and the shapes of answer that they share."""
 
 import datetime as dt
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import Response
+import orjson
 
+from certmint.doors.http import Answer
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.limits import GENEROUS, Limits
 from certmint.enrolment.acme.nonces import Nonces
@@ -49,13 +49,16 @@ class Validators:
         fibres.patiently(fibres.begin(self._threads, work), QUICK_S)
 
 
-def json_response(
+def json_answer(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
+) -> Answer:
     """An ACME object."""
-    return Response(json.dumps(body), status, dict(headers or {}), media_type="application/json")
+    answer = Answer(orjson.dumps(body), status, "application/json")
+    for name, value in (headers or {}).items():
+        answer.add(name, value)
+    return answer
 
 
-def link(response: Response, url: str, relation: str) -> None:
+def link(answer: Answer, url: str, relation: str) -> None:
     """Say where something that belongs to the answer is (RFC 8288)."""
-    response.headers.append("Link", f'<{url}>;rel="{relation}"')
+    answer.add("Link", f'<{url}>;rel="{relation}"')

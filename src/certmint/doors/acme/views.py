@@ -45,7 +45,7 @@ class URLs:
 
 def when(moment: dt.datetime) -> str:
     """RFC 3339 in UTC, whole seconds."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def directory(found: Directory, urls: URLs) -> dict[str, Any]:

@@ -44,8 +44,13 @@ class FibreLine:
         self._plain, self._threads = plain, threads
 
     def send(self, data: bytes, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        fibres.until(_within(seconds, loop.sock_sendall(self._plain, data)))
+        try:
+            sent = self._plain.send(data)  # a request fits into the socket's buffer
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            rest = asyncio.get_running_loop().sock_sendall(self._plain, data[sent:])
+            fibres.until(_within(seconds, rest))
 
     def receive(self, size: int, seconds: float) -> bytes:
         loop = asyncio.get_running_loop()
