@@ -73,7 +73,7 @@ class LoopConnection:
         self._queue.append(turn)
         if len(self._queue) == 1:
             self._since = loop.time()
-            loop.call_soon(self._commit)
+            loop.call_soon(self._gather, 0)
         return fibres.until(turn.done)
 
     def close(self) -> None:
@@ -111,6 +111,14 @@ class LoopConnection:
         except CertmintError:
             self.close()
 
+    def _gather(self, seen: int) -> None:
+        """Commit as soon as a round of the loop has brought nothing more to write."""
+        waiting = len(self._queue)
+        if seen < waiting < LARGEST_GROUP:
+            asyncio.get_running_loop().call_soon(self._gather, waiting)
+        else:
+            self._commit()
+
     def _commit(self) -> None:
         loop = asyncio.get_running_loop()
         self._end_reading()
@@ -137,7 +145,7 @@ class LoopConnection:
                 turn.settle()
         if self._queue:
             self._since = loop.time()
-            loop.call_soon(self._commit)
+            loop.call_soon(self._gather, 0)
 
     def _take(self, most: int) -> list[_Turn[Any]]:
         group = self._queue[:most]
