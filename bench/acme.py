@@ -6,6 +6,7 @@ of its CSR verified, one certificate signed.
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import resource
 import shutil
@@ -23,10 +24,15 @@ import uvloop
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.acme_client import Tally, load
+from bench.acme_client import Binding, Tally, load
+from certmint.app import config, lab
+from certmint.enrolment.manufacturers import new_id
+from certmint.model.entities import DomainValidation, ValidationMethod
+from certmint.registry import reads, writes
 
 WORKERS = 16
 SIGNED_REQUESTS = 5
+DOMAIN = "bench.example"
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Server:
-    """A running ACME server, which fetches http-01 from `port`."""
+    """A running ACME server, which fetches http-01 from `port`.
+
+    With a `binding` the maker vouches for the accounts, and has validated `DOMAIN`.
+    """
 
     directory: str
     pid: int
     port: int
+    binding: Binding | None = None
 
     def orders(self, count: int, first: int) -> Run:
-        """So many orders, each for an address of its own in 127/8."""
+        """So many orders, each for a name of its own: an address in 127/8, or one below DOMAIN."""
 
         def identifier(number: int) -> dict[str, str]:
             place = first + number
+            if self.binding is not None:
+                return {"type": "dns", "value": f"u{place}.{DOMAIN}"}
             return {
                 "type": "ip",
                 "value": f"127.{1 + place // 62500}.{place // 250 % 250}.{1 + place % 250}",
@@ -58,7 +70,9 @@ class Server:
 
         began = _cpu(self.pid)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            tally = runner.run(load(self.directory, identifier, count, WORKERS, self.port))
+            tally = runner.run(
+                load(self.directory, identifier, count, WORKERS, self.port, self.binding)
+            )
         if tally.errors:
             raise RuntimeError(f"{len(tally.errors)} orders failed: {tally.errors[0]}")
         return Run(tally, (_cpu(self.pid) - began) / count, _memory(self.pid))
@@ -79,7 +93,33 @@ def certmint() -> Iterator[Server]:
     shutil.rmtree(folder)
 
 
-def floor() -> float:
+@contextlib.contextmanager
+def certmint_of_a_maker() -> Iterator[Server]:
+    """A lab whose maker has validated DOMAIN, for accounts that are bound to it."""
+    folder = Path(tempfile.mkdtemp(prefix="certmint-bench-acme-"))
+    ports = lab.Ports(*(_free_port() for _ in range(4)))
+    made = lab.build(folder, ports, "127.0.0.1:53", requires_binding=True)
+    here, now = made.installation, made.installation.clock()
+    with here.db.read() as tx:
+        maker = next(each for each in reads.manufacturers(tx) if each.slug == "lab")
+    proof = DomainValidation(
+        id=new_id("val", now, here.random_bytes), tenant_id=maker.id, domain=DOMAIN,
+        method=ValidationMethod.DNS_TXT, random_value="", record_name=DOMAIN, created_at=now,
+        expires_at=now + dt.timedelta(days=30), verified_at=now, evidence="{}",
+    )  # fmt: skip
+    here.db.write(lambda tx: writes.add_domain_validation(tx, proof, by="console:bench", at=now))
+    here.db.close()
+    command = [
+        str(Path(sys.executable).with_name("certmint")), "serve",
+        "--config", str(folder / config.FILE_NAME),
+    ]  # fmt: skip
+    binding = Binding(made.kid, made.hmac_key)
+    with _running(command, dict(os.environ), ports.https) as pid:
+        yield Server(made.directory_url, pid, ports.http01, binding)
+    shutil.rmtree(folder)
+
+
+def floor(requests: int = SIGNED_REQUESTS) -> float:
     """Orders a CPU-second that the arithmetic alone allows."""
     key, algorithm, content = (
         ec.generate_private_key(ec.SECP256R1()),
@@ -89,7 +129,7 @@ def floor() -> float:
     signature, public = key.sign(content, algorithm), key.public_key()
     began = time.process_time()
     for _ in range(200):
-        for _ in range(SIGNED_REQUESTS + 1):
+        for _ in range(requests + 1):
             public.verify(signature, content, algorithm)
         key.sign(content, algorithm)
     return 200 / (time.process_time() - began)

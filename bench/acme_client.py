@@ -6,6 +6,7 @@ It answers http-01 itself and checks what it gets; keys and CSRs are made before
 import asyncio
 import base64
 import hashlib
+import hmac
 import json
 import ssl
 import time
@@ -113,10 +114,32 @@ class Responder:
         writer.close()
 
 
+@dataclass(frozen=True)
+class Binding:
+    """An external account binding (RFC 8555 7.3.4): whose accounts these are."""
+
+    kid: str
+    key: bytes = field(repr=False)
+
+    def of(self, url: str, jwk: dict[str, str]) -> dict[str, str]:
+        """The JWS by which the binding's key vouches for an account's."""
+        header = {"alg": "HS256", "kid": self.kid, "url": url}
+        protected, body = b64(json.dumps(header).encode()), b64(json.dumps(jwk).encode())
+        mac = hmac.digest(self.key, f"{protected}.{body}".encode(), "sha256")
+        return {"protected": protected, "payload": body, "signature": b64(mac)}
+
+
 class Client:
     """An account with its connection; one order at a time."""
 
-    def __init__(self, directory: str, context: ssl.SSLContext, responder: Responder) -> None:
+    def __init__(
+        self,
+        directory: str,
+        context: ssl.SSLContext,
+        responder: Responder,
+        binding: Binding | None = None,
+    ) -> None:
+        self._binding = binding
         self._directory, self._context, self._responder = urlsplit(directory), context, responder
         self._key = ec.generate_private_key(ec.SECP256R1())
         point = self._key.public_key().public_numbers()
@@ -137,7 +160,11 @@ class Client:
         self._places = (await self._on.ask("GET", self._directory.path)).json
         nonce = await self._on.ask("HEAD", urlsplit(self._places["newNonce"]).path)
         self._nonce = nonce.headers["replay-nonce"]
-        made = await self.post(self._places["newAccount"], {"termsOfServiceAgreed": True})
+        where = self._places["newAccount"]
+        opening: dict[str, object] = {"termsOfServiceAgreed": True}
+        if self._binding is not None:
+            opening["externalAccountBinding"] = self._binding.of(where, self._jwk)
+        made = await self.post(where, opening)
         self._kid = made.headers["location"]
 
     async def post(self, url: str, payload: object) -> Reply:
@@ -215,13 +242,14 @@ async def load(
     count: int,
     workers: int,
     port: int,
+    binding: Binding | None = None,
 ) -> Tally:
     """So many orders by so many workers, each with an account and a connection of its own."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     responder = Responder()
     server = await responder.start(port)
-    clients = [Client(directory, context, responder) for _ in range(workers)]
+    clients = [Client(directory, context, responder, binding) for _ in range(workers)]
     for client in clients:
         await client.register()
     wanted = [(name, request_for(name)) for name in map(identifiers, range(count))]

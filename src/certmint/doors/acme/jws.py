@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256")
 MAC_ALGORITHMS = ("HS256", "HS384", "HS512")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
-_STANDARD = str.maketrans("-_", "+/")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 _CURVES: dict[str, tuple[type[ec.EllipticCurve], int, str]] = {
     "P-256": (ec.SECP256R1, 32, "ES256"),
     "P-384": (ec.SECP384R1, 48, "ES384"),
@@ -83,7 +83,8 @@ def unb64url(text: object, what: str) -> bytes:
     if not isinstance(text, str) or not _BASE64URL.match(text):
         raise Malformed(f"{what} is not base64url without padding")
     try:
-        return binascii.a2b_base64(text.translate(_STANDARD) + "=" * (-len(text) % 4))
+        filling = b"=" * (-len(text) % 4)
+        return binascii.a2b_base64(text.encode().translate(_STANDARD) + filling)
     except binascii.Error:
         raise Malformed(f"{what} is not base64url without padding") from None
 
