@@ -245,12 +245,18 @@ def test_reading_has_an_empty_payload(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "tail", ["", "/acc-1", "/acc-1/", "/\ud800", "/a\x00b", "/../account/acc-1"]
+    "tail", ["", "/acc-1", "/acc-1/", "/\u00e9", "/a\x00b", "/../account/acc-1"]
 )
 def test_an_account_that_is_not_there_does_not_exist(client: Client, tail: str) -> None:
     """RFC 8555 6.2: accountDoesNotExist, whatever stands in kid."""
     answer = send(client, body(client, kid=client.url("account") + tail))
     refused(answer, "accountDoesNotExist", 400)
+
+
+def test_half_a_character_is_malformed(client: Client) -> None:
+    """RFC 7493 2.1: no lone surrogates, wherever they stand, for nothing could be done with them."""
+    refused(send(client, body(client, kid=client.url("account") + "/\ud800")), "malformed", 400)
+    refused(client.register(contact=["mailto:\ud800@example.com"]), "malformed", 400)
 
 
 def test_an_account_of_another_directory_does_not_exist_here(acme: ACMEHouse) -> None:
