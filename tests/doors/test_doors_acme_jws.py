@@ -254,7 +254,7 @@ def test_an_account_that_is_not_there_does_not_exist(client: Client, tail: str) 
 
 
 def test_half_a_character_is_malformed(client: Client) -> None:
-    """RFC 7493 2.1: no lone surrogates, wherever they stand, for nothing could be done with them."""
+    """RFC 7493 2.1: no lone surrogates, wherever they stand."""
     refused(send(client, body(client, kid=client.url("account") + "/\ud800")), "malformed", 400)
     refused(client.register(contact=["mailto:\ud800@example.com"]), "malformed", 400)
 
