@@ -1,8 +1,9 @@
 """The event loop's own connection: one snapshot for each turn of the loop, and group commit.
 
-What fibres write in one turn, or in a few that follow at once, is one transaction. Laws: those of `group`; the loop never waits for
-another writer: while the database is taken the group stays queued and tries again, until the busy
-timeout has passed; a snapshot cannot write, and ends before a commit is told to who waits for it.
+What fibres write in one turn, or in a few that follow at once, is one transaction. Laws: those of
+`group`; the loop never waits for another writer: while the database is taken the group stays queued
+and tries again, until the busy timeout has passed; a snapshot cannot write, and ends before a commit
+is told to who waits for it.
 
 Reads and writes share a connection because SQLite throws a connection's cached pages away when
 another one has written: apart, every read after a commit would begin with an empty cache.
