@@ -2,8 +2,8 @@
 
 What fibres write in one turn, or in a few that follow at once, is one transaction. Laws: those of
 `group`; the loop never waits for another writer: while the database is taken the group stays queued
-and tries again, until the busy timeout has passed; a snapshot cannot write, and ends before a commit
-is told to who waits for it.
+and tries again, until the busy timeout has passed; a snapshot cannot write, and ends before those
+who wait for a commit are told of it.
 
 Reads and writes share a connection because SQLite throws a connection's cached pages away when
 another one has written: apart, every read after a commit would begin with an empty cache.
