@@ -17,12 +17,23 @@ from certmint.registry import reads, rows, schema
 from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
 from certmint.registry.rows import Intent
-from certmint.registry.statements import count, insert_if_absent, log
+from certmint.registry.statements import insert_if_absent, log
 
 NAMED_SERIALS = 10  # in an audit event; of a longer call only the digest is kept
 
 _CERTIFICATE = schema.certificate.c
 _INSERT = Compiled(sa.insert(schema.intent))
+_SUCCEEDED = (
+    sa.update(schema.certificate)
+    .where(
+        _CERTIFICATE.tenant_id == sa.bindparam("of_tenant"),
+        _CERTIFICATE.serial == sa.bindparam("of_serial"),
+        _CERTIFICATE.successor.is_(None),
+    )
+    .values(successor=sa.bindparam("new_successor"))
+)
+_SUCCEED = Compiled(_SUCCEEDED.where(_CERTIFICATE.device_id == sa.bindparam("of_device")))
+_SUCCEED_NO_DEVICE = Compiled(_SUCCEEDED.where(_CERTIFICATE.device_id.is_(None)))
 
 
 def record_intents(
@@ -110,20 +121,11 @@ def _claim_keys(
 def _claim_predecessor(tx: Transaction, intent: Intent) -> bool:
     if intent.replaces is None:
         return True
-    of_device = (
-        _CERTIFICATE.device_id.is_(None)
-        if intent.device_id is None
-        else _CERTIFICATE.device_id == intent.device_id
-    )
-    claimed = count(
-        tx,
-        sa.update(schema.certificate)
-        .where(
-            _CERTIFICATE.tenant_id == intent.tenant_id,
-            _CERTIFICATE.serial == intent.replaces,
-            of_device,
-            _CERTIFICATE.successor.is_(None),
-        )
-        .values(successor=intent.serial),
-    )
-    return claimed == 1
+    claim = {
+        "of_tenant": intent.tenant_id,
+        "of_serial": intent.replaces,
+        "new_successor": intent.serial,
+    }
+    if intent.device_id is None:
+        return _SUCCEED_NO_DEVICE.run(tx, claim) == 1
+    return _SUCCEED.run(tx, claim | {"of_device": intent.device_id}) == 1
