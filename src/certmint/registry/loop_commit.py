@@ -132,7 +132,6 @@ class LoopConnection:
             raw(tx, "BEGIN IMMEDIATE")
         except Exception as error:  # noqa: BLE001 - the fibres of the turn must hear of it
             if _is_locked(error) and loop.time() - self._since < self._patience_s:
-                raw(tx, self._patiently)
                 loop.call_later(_RETRY_S, self._commit)
                 return
             self._give_up(self._take(len(self._queue)), error)
