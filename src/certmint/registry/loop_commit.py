@@ -61,7 +61,7 @@ class LoopConnection:
         self._kept: Connection | None = None
         self._queue: list[_Turn[Any]] = []
         self._since = 0.0
-        self._is_reading = False
+        self._is_reading = self._is_patient = False
         self._changes = 0
         self._snapshot = _Snapshot(self._read, self._check)
 
@@ -81,7 +81,7 @@ class LoopConnection:
 
     def close(self) -> None:
         """Let go of the connection, and with it of whatever is left of a transaction."""
-        self._is_reading = False
+        self._is_reading = self._is_patient = False
         if self._kept is not None:
             self._kept.close()
             self._kept = None
@@ -89,12 +89,14 @@ class LoopConnection:
     def _opened(self) -> Connection:
         if self._kept is None:
             self._kept = self._connect()
-            raw(self._kept, self._patiently)
         return self._kept
 
     def _read(self) -> Connection:
         tx = self._opened()
         if not self._is_reading:
+            if not self._is_patient:
+                raw(tx, self._patiently)
+                self._is_patient = True
             raw(tx, "BEGIN")
             self._is_reading = True
             self._changes = changes(tx)
@@ -128,6 +130,7 @@ class LoopConnection:
         self._end_reading()
         try:
             tx = self._opened()
+            self._is_patient = False
             raw(tx, _AT_ONCE)
             raw(tx, "BEGIN IMMEDIATE")
         except Exception as error:  # noqa: BLE001 - the fibres of the turn must hear of it
@@ -140,7 +143,6 @@ class LoopConnection:
         try:
             _run_all(tx, group)
             raw(tx, "COMMIT")  # durable from here, and not before: no fibre has gone on yet
-            raw(tx, self._patiently)
         except Exception as error:  # noqa: BLE001 - as above
             self._give_up(group, error)
         else:
