@@ -22,7 +22,8 @@ VALUES = {
     "DC": st.text("abc.-", min_size=1, max_size=20).filter(str.strip),
     "serialNumber": st.text("ABC0123456789 -", min_size=1, max_size=20).filter(str.strip),
 }
-FREE = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_size=1, max_size=30)
+# Up to 16 characters: of four octets each, a common name has no room for more.
+FREE = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_size=1, max_size=16)
 SUBJECTS = (
     st.lists(st.sampled_from(list(ATTRIBUTES)), unique=True)
     .map(lambda kinds: sorted(kinds, key=list(ATTRIBUTES).index))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from certmint.model.errors import Misconfigured
-from certmint.registry.compiled import Compiled
+from certmint.registry.compiled import Compiled, Memory, memory_of
 from certmint.registry.documents import canonical
 from certmint.registry.schema import audit_event, audit_head, microseconds
 
@@ -85,18 +85,35 @@ _APPEND = Compiled(sa.insert(audit_event))
 
 def append(tx: sa.Connection, event: Event) -> Entry:
     """Add an event at the end of the chain; it lives or dies with the transaction."""
+    memory = memory_of(tx)
+    last_seq, last_hash = (memory and memory.head) or _head(tx)
+    seq, detail = last_seq + 1, canonical(dict(event.detail))
+    told = (event.tenant_id, event.actor, event.action, event.subject, detail)
+    entry = Entry(seq, event.at, *told, last_hash, _digest(last_hash, seq, event.at, *told))
+    _APPEND.run(tx, vars(entry))
+    if memory is not None:
+        memory.head = (entry.seq, entry.hash)  # `advance` writes it, once for all that commit
+    else:
+        _ADVANCE.run(tx, {"new_seq": entry.seq, "new_hash": entry.hash})
+    return entry
+
+
+def advance(tx: sa.Connection, memory: Memory) -> None:
+    """Before a commit of the event loop's: write where the chain ends now."""
+    if memory.head is not None:
+        seq, digest = memory.head
+        memory.head = None
+        _ADVANCE.run(tx, {"new_seq": seq, "new_hash": digest})
+
+
+def _head(tx: sa.Connection) -> tuple[int, str]:
     head = _LOCKED_HEAD.first(tx)
     if head is None:
         raise Misconfigured(
             "audit-head-missing",
             "the audit log has lost its end, so nothing can be written: restore a backup",
         )
-    seq, detail = head.seq + 1, canonical(dict(event.detail))
-    told = (event.tenant_id, event.actor, event.action, event.subject, detail)
-    entry = Entry(seq, event.at, *told, head.hash, _digest(head.hash, seq, event.at, *told))
-    _APPEND.run(tx, vars(entry))
-    _ADVANCE.run(tx, {"new_seq": entry.seq, "new_hash": entry.hash})
-    return entry
+    return head.seq, head.hash
 
 
 def verify(tx: sa.Connection, progress: Callable[[int], None] = lambda _: None) -> AuditReport:

@@ -26,33 +26,122 @@ CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
 DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
 
 
+_MEMORY = "certmint_memory"
+
+
+class Memory:
+    """What the event loop's connection knows of its database without asking again.
+
+    `head` is the end of the audit chain in the transaction that is open. Results of statements
+    about rows that hardly change are kept, as of the snapshot that is open; they stay for the next
+    snapshot unless somebody has written meanwhile: another connection, which SQLite tells by its
+    data version, or this one, to a table that they are read from or by a statement made up at run
+    time.
+    """
+
+    def __init__(self) -> None:
+        self.head: tuple[int, str] | None = None
+        self._is_open = False
+        self._version: object = None
+        self._results: dict[Compiled, dict[tuple[object, ...], tuple[Any, ...]]] = {}
+
+    def belongs_to(self, tx: sa.Connection) -> None:
+        """Let `tx` have this memory, and no other connection."""
+        setattr(tx, _MEMORY, self)
+        sa.event.listen(tx, "before_cursor_execute", self._executing)
+
+    def open(self, tx: sa.Connection) -> None:
+        """A snapshot begins: forget what others have changed."""
+        version = _driver(tx).execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._results.clear()
+            self._version = version
+        self._is_open = True
+
+    def close(self) -> None:
+        """The snapshot is over, and with it whatever a careless reader wrote."""
+        self._is_open = False
+        self.head = None
+
+    def results(self, statement: "Compiled") -> dict[tuple[object, ...], tuple[Any, ...]] | None:
+        """What the statement gave for which values; None where nothing may be remembered."""
+        if not self._is_open:
+            return None
+        found = self._results.get(statement)
+        if found is None or len(found) >= _REMEMBERED:
+            found = self._results[statement] = {}
+        return found
+
+    def changed(self, table: object) -> None:
+        """Forget what was read from this table: it is written to."""
+        for statement in [each for each in self._results if table in each.settled]:
+            del self._results[statement]
+
+    def _executing(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("SELECT"):
+            self._results.clear()
+
+
+def memory_of(tx: sa.Connection) -> Memory | None:
+    """The memory of the event loop's own connection; None for every other."""
+    found: Memory | None = getattr(tx, _MEMORY, None)
+    return found
+
+
 class Compiled:
     """One statement. Its rows have the names of its columns.
 
     With `of` they are what that makes of them, remembered by the row's contents: for rows that
-    hardly change and are read with every request, understanding costs more than reading.
+    hardly change and are read with every request, understanding costs more than reading. `settled`
+    are all the tables that it reads, if their rows hardly change: then the event loop does not
+    even read while nobody has written to them.
     """
 
     def __init__(
-        self, statement: sa.ClauseElement, of: Callable[[Any], object] | None = None
+        self,
+        statement: sa.ClauseElement,
+        of: Callable[[Any], object] | None = None,
+        settled: tuple[sa.Table, ...] = (),
     ) -> None:
         self._statement = statement
         self._of = of
+        self.settled = settled
+        self._target = statement.table if isinstance(statement, sa.UpdateBase) else None
         self._compiled: dict[str, _InDialect] = {}
 
     def first(self, tx: sa.Connection, **values: Any) -> Any:
         """The first row, or None."""
+        if self.settled and (memory := memory_of(tx)) is not None:
+            found = self._remembered(memory, tx, values)
+            return found[0] if found else None
         ready = self._for(tx)
         row = ready.execute(tx, values).fetchone()
         return None if row is None else ready.row(row)
 
-    def all(self, tx: sa.Connection, **values: Any) -> list[Any]:
+    def all(self, tx: sa.Connection, **values: Any) -> Sequence[Any]:
         """Every row."""
+        if self.settled and (memory := memory_of(tx)) is not None:
+            return self._remembered(memory, tx, values)
+        return self._every(tx, values)
+
+    def _every(self, tx: sa.Connection, values: Values) -> tuple[Any, ...]:
         ready = self._for(tx)
-        return [ready.row(row) for row in ready.execute(tx, values).fetchall()]
+        return tuple(map(ready.row, ready.execute(tx, values).fetchall()))
+
+    def _remembered(self, memory: Memory, tx: sa.Connection, values: Values) -> tuple[Any, ...]:
+        results = memory.results(self)
+        if results is None:
+            return self._every(tx, values)
+        key = tuple(values.values())
+        found = results.get(key)
+        if found is None:
+            found = results[key] = self._every(tx, values)
+        return found
 
     def run(self, tx: sa.Connection, values: dict[str, Any] | Sequence[Values]) -> int:
         """Execute, once for each of several `values`; how many rows were changed in all."""
+        if self._target is not None and (memory := memory_of(tx)) is not None:
+            memory.changed(self._target)
         ready = self._for(tx)
         if isinstance(values, dict):
             return int(ready.execute(tx, values).rowcount)
@@ -85,7 +174,7 @@ class Among:
             self._few.append(Compiled(query.where(column.in_(places))))
         self._query, self._column = query, column
 
-    def all(self, tx: sa.Connection, values: Iterable[object], **more: Any) -> list[Any]:
+    def all(self, tx: sa.Connection, values: Iterable[object], **more: Any) -> Sequence[Any]:
         """The rows, as the query orders them; in no order for more than CHUNK values."""
         wanted = list(values)
         if not wanted:

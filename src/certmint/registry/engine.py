@@ -74,12 +74,24 @@ class Database:
         `loop_commit`); `work` runs in any of these, and must neither call `write` nor wait for
         anything slow.
         """
-        if self._first is None:
-            return self._write(work)
-        second = _Second(self._first, work)
-        self._first = None
-        self._write(second.run)
+        first, self._first = self._first, None
+        if self._embedded is not None and fibres.inside():
+            return self._embedded.loop.write(work, first)
+        if first is None:
+            return self._group.run(work)
+        second = _Second(first, work)
+        self._group.run(second.run)
         return second.outcome()
+
+    def write_behind(self, work: Callable[[Transaction], object]) -> None:
+        """Write with the next commit; a fibre does not wait for it, and what it raises is logged.
+
+        For what a power failure may take: nothing that was answered may rest on it.
+        """
+        if self._embedded is not None and fibres.inside():
+            self._embedded.loop.write_behind(work)
+        else:
+            self._group.run(work)
 
     def preceded_by(self, first: Callable[[Transaction], object]) -> "Database":
         """The same database for one request, whose first write begins with `first`.
@@ -91,16 +103,16 @@ class Database:
         one.__dict__.update(self.__dict__, _first=first)
         return one
 
+    @property
+    def has_written(self) -> bool:
+        """Whether what was to precede the first write was written with one, or by `settle`."""
+        return self._first is None
+
     def settle(self) -> None:
         """Write what was to precede the first write, if there was none. Raises what it raises."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            self._write(first)
-
-    def _write(self, work: Callable[[Transaction], T]) -> T:
-        if self._embedded is not None and fibres.inside():
-            return self._embedded.loop.write(work)
-        return self._group.run(work)
+        first, self._first = self._first, None
+        if first is not None:
+            self.write(first)
 
     def read(self) -> AbstractContextManager[Transaction]:
         """One consistent snapshot that cannot be written to."""

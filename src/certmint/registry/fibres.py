@@ -1,54 +1,104 @@
 """Fibres: plain functions that wait without holding a thread (ADR 11).
 
-A fibre runs on the event loop's own thread, as a greenlet below the coroutine that awaits it.
-Where it has to wait (for a durable commit, for slow work in another thread) it steps aside and
-the loop goes on; between two such places nothing else runs. The function itself knows nothing of
-it: the same code runs in a thread of its own, where waiting just waits.
+A fibre is a greenlet on the event loop's own thread, below the loop itself. Where it has to wait
+(for a durable commit, for the network, for slow work in another thread) it steps aside and the
+loop goes on; between two such places nothing else runs. The function itself knows nothing of it:
+the same code runs in a thread of its own, where waiting just waits.
+
+Laws: the loop alone starts fibres and lets them go on, never another fibre; a fibre that has begun
+comes to its end, whether or not anybody still waits for its outcome.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, wait
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
 T = TypeVar("T")
+Ended: TypeAlias = Callable[[Any, BaseException | None], None]
+"""Told what a fibre's function returned, or what it raised."""
 
 log = logging.getLogger("certmint.fibres")
-_begun: "set[asyncio.Future[Any]]" = set()
+_PARKED = object()
 
 
-class _Fibre(greenlet):
-    """A greenlet that `run` switches to, and that switches back with something to await."""
+class Fibre(greenlet):
+    """A greenlet that `start` switches to, and that switches back with what it waits for."""
+
+    ended: Ended
+
+
+def start(work: Callable[[], T], ended: Ended) -> None:
+    """Run `work` as a fibre until it first steps aside; `ended` is told of its end, maybe now.
+
+    Only outside of fibres, on the event loop.
+    """
+    fibre = Fibre(work)
+    fibre.ended = ended
+    _step(fibre, fibre.switch)
 
 
 async def run(work: Callable[[], T]) -> T:
-    """What `work` returns or raises; it runs as a fibre of this coroutine."""
-    fibre = _Fibre(work)
-    step = fibre.switch()
-    while not fibre.dead:
-        try:
-            got = await step
-        except BaseException as error:  # noqa: BLE001 - it belongs to the fibre, Ctrl-C too
-            step = fibre.throw(error)
-        else:
-            step = fibre.switch(got)
-    return cast("T", step)
+    """What `work` returns or raises; it runs as a fibre beside this coroutine."""
+    outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    start(work, partial(_tell, outcome))
+    return await outcome
 
 
 def inside() -> bool:
     """Whether the caller runs in a fibre."""
-    return isinstance(getcurrent(), _Fibre)
+    return isinstance(getcurrent(), Fibre)
+
+
+def current() -> Fibre:
+    """The fibre that the caller runs in."""
+    fibre = getcurrent()
+    if not isinstance(fibre, Fibre):
+        raise RuntimeError("only a fibre can step aside")  # noqa: TRY004 - the place is wrong
+    return fibre
+
+
+def park() -> None:
+    """Step aside until somebody calls `resume`."""
+    _parent(current()).switch(_PARKED)
+
+
+def resume(fibre: Fibre) -> None:
+    """Let a parked fibre go on, at once; only outside of fibres."""
+    _step(fibre, fibre.switch)
 
 
 def until(awaitable: Awaitable[T]) -> T:
     """Step aside until `awaitable` is done; only inside a fibre."""
-    parent = getcurrent().parent
-    if parent is None:
-        raise RuntimeError("only a fibre can step aside")
-    return cast("T", parent.switch(awaitable))
+    return cast("T", _parent(current()).switch(awaitable))
+
+
+def ready(descriptor: int, *, to_write: bool, seconds: float) -> None:
+    """Step aside until a socket can be read or written. Raises TimeoutError after so long."""
+    loop, fibre = asyncio.get_running_loop(), current()
+    add, remove = (
+        (loop.add_writer, loop.remove_writer) if to_write else (loop.add_reader, loop.remove_reader)
+    )
+    late = False
+
+    def give_up() -> None:
+        nonlocal late
+        late = True
+        resume(fibre)
+
+    timer = loop.call_later(seconds, give_up)
+    add(descriptor, resume, fibre)
+    try:
+        park()
+    finally:
+        remove(descriptor)
+        timer.cancel()
+    if late:
+        raise TimeoutError
 
 
 def aside(executor: Executor | None, work: Callable[[], T]) -> T:
@@ -58,17 +108,48 @@ def aside(executor: Executor | None, work: Callable[[], T]) -> T:
     return until(asyncio.get_running_loop().run_in_executor(executor, work))
 
 
-Begun: TypeAlias = "asyncio.Future[Any] | Future[Any]"
+class Beside:
+    """Work in a fibre of its own, beside the one that began it."""
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._waiting: Fibre | None = None
+
+    def done(self) -> bool:
+        """Whether it has come to its end."""
+        return self._is_done
+
+    def ended(self, _: object, error: BaseException | None) -> None:
+        self._is_done = True
+        if error is not None:
+            log.error("work beside a request failed", exc_info=error)
+        self._wake()
+
+    def wait(self, seconds: float) -> None:
+        """Step aside until it is done, or so long."""
+        if self._is_done:
+            return
+        self._waiting = current()
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+        park()
+        timer.cancel()
+
+    def _wake(self) -> None:
+        fibre, self._waiting = self._waiting, None
+        if fibre is not None:
+            resume(fibre)
+
+
+Begun: TypeAlias = "Beside | Future[Any]"
 
 
 def begin(executor: Executor, work: Callable[[], T]) -> Begun:
     """Begin work beside the caller: a fibre of its own if a fibre asks, else a thread."""
     if not inside():
         return executor.submit(work)
-    task = asyncio.get_running_loop().create_task(run(work))
-    _begun.add(task)  # the loop itself keeps no hold of its tasks
-    task.add_done_callback(_ended)
-    return task
+    beside = Beside()
+    asyncio.get_running_loop().call_soon(start, work, beside.ended)
+    return beside
 
 
 def patiently(begun: Begun, seconds: float) -> None:
@@ -76,10 +157,44 @@ def patiently(begun: Begun, seconds: float) -> None:
     if isinstance(begun, Future):
         wait([begun], seconds)
     else:
-        until(asyncio.wait([begun], timeout=seconds))
+        begun.wait(seconds)
 
 
-def _ended(task: "asyncio.Future[Any]") -> None:
-    _begun.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("work beside a request failed", exc_info=error)
+def _parent(fibre: Fibre) -> greenlet:
+    if fibre.parent is None:
+        raise RuntimeError("a fibre has the event loop above it")
+    return fibre.parent
+
+
+def _step(fibre: Fibre, go_on: Callable[..., Any], *given: object) -> None:
+    """Let it run up to where it next waits, or to its end."""
+    try:
+        step = go_on(*given)
+    except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the fibre
+        fibre.ended(None, error)
+        return
+    if fibre.dead:
+        fibre.ended(step, None)
+    elif step is not _PARKED:
+        asyncio.ensure_future(step).add_done_callback(partial(_awaited, fibre))
+
+
+def _awaited(fibre: Fibre, future: "asyncio.Future[Any]") -> None:
+    error: BaseException | None
+    try:
+        error = future.exception()
+    except asyncio.CancelledError as cancelled:
+        error = cancelled
+    if error is not None:
+        _step(fibre, fibre.throw, error)
+    else:
+        _step(fibre, fibre.switch, future.result())
+
+
+def _tell(outcome: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    if outcome.done():
+        return  # whoever waited has gone
+    if error is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)

@@ -11,6 +11,7 @@ another one has written: apart, every read after a commit would begin with an em
 
 import asyncio
 import datetime as dt
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -19,35 +20,58 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from certmint.model.errors import CertmintError, Misconfigured, Unavailable
-from certmint.registry import failures, fibres
-from certmint.registry.compiled import changes, raw
+from certmint.registry import audit, failures, fibres
+from certmint.registry.compiled import Memory, changes, raw
 from certmint.registry.group import LARGEST_GROUP, for_another
 
 T = TypeVar("T")
+First = Callable[[Connection], object]
 
 _RETRY_S = 0.001
 # A round of an idle loop takes some 15 us and a commit 500: who comes a moment later shares it.
 _QUIET_ROUNDS = 8
 _AT_ONCE = "PRAGMA busy_timeout=0"
 
+log = logging.getLogger("certmint.registry")
+
 
 class _Turn(Generic[T]):
-    """One fibre's work, and the future that it waits for."""
+    """One fibre's work, what precedes it, and the fibre; None if nobody waits."""
 
-    def __init__(self, work: Callable[[Connection], T], done: "asyncio.Future[T]") -> None:
-        self.work = work
-        self.done = done
+    def __init__(
+        self, work: Callable[[Connection], T], first: First | None, fibre: fibres.Fibre | None
+    ) -> None:
+        self.work, self.first, self.fibre = work, first, fibre
         self.result: T
         self.error: BaseException | None = None
 
-    def settle(self) -> None:
-        """Let the fibre go on; one that was cancelled meanwhile is left."""
-        if self.done.done():
+    def run(self, tx: Connection) -> None:
+        """Everything, in the hope that nothing fails."""
+        if self.first is not None:
+            self.first(tx)
+        self.result = self.work(tx)
+
+    def run_carefully(self, tx: Connection, memory: Memory) -> None:
+        """What fails is undone and kept for the fibre; what precedes the work stays if it can."""
+        if self.first is None:
+            self.error = _kept(tx, memory, self.run)
             return
+        self.error = _kept(tx, memory, self.first)
+        if self.error is None:
+            self.first = None
+            self.error = _kept(tx, memory, self.run)
+
+    def settle(self) -> None:
+        """Let the fibre go on."""
+        if self.fibre is not None:
+            fibres.resume(self.fibre)
+        elif self.error is not None:
+            log.error("what nobody waited for was not written", exc_info=self.error)
+
+    def outcome(self) -> T:
         if self.error is not None:
-            self.done.set_exception(self.error)
-        else:
-            self.done.set_result(self.result)
+            raise self.error
+        return self.result
 
 
 class LoopConnection:
@@ -59,9 +83,10 @@ class LoopConnection:
         # A reader may wait (for a recovery, for instance); the writer must not.
         self._patiently = f"PRAGMA busy_timeout={patience // dt.timedelta(milliseconds=1)}"
         self._kept: Connection | None = None
+        self._memory = Memory()
         self._queue: list[_Turn[Any]] = []
         self._since = 0.0
-        self._is_reading = self._is_patient = False
+        self._is_reading = self._is_patient = self._is_gathering = False
         self._changes = 0
         self._snapshot = _Snapshot(self._read, self._check)
 
@@ -69,15 +94,19 @@ class LoopConnection:
         """What all fibres of one turn of the loop read."""
         return self._snapshot
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, once it is durable; inside a fibre."""
-        loop = asyncio.get_running_loop()
-        turn: _Turn[T] = _Turn(work, loop.create_future())
-        self._queue.append(turn)
-        if len(self._queue) == 1:
-            self._since = loop.time()
-            loop.call_soon(self._gather)
-        return fibres.until(turn.done)
+    def write(self, work: Callable[[Connection], T], first: First | None = None) -> T:
+        """What `work` returns, once it is durable; inside a fibre.
+
+        `first` precedes it in the same transaction, and stays if `work` fails.
+        """
+        turn: _Turn[T] = _Turn(work, first, fibres.current())
+        self._add(turn)
+        fibres.park()
+        return turn.outcome()
+
+    def write_behind(self, work: First) -> None:
+        """Write with the next commit, and do not wait for it."""
+        self._add(_Turn(work, None, None))
 
     def close(self) -> None:
         """Let go of the connection, and with it of whatever is left of a transaction."""
@@ -86,9 +115,21 @@ class LoopConnection:
             self._kept.close()
             self._kept = None
 
+    def _add(self, turn: _Turn[Any]) -> None:
+        self._queue.append(turn)
+        if not self._is_gathering:
+            self._begin_to_gather()
+
+    def _begin_to_gather(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._is_gathering, self._since = True, loop.time()
+        loop.call_soon(self._gather)
+
     def _opened(self) -> Connection:
         if self._kept is None:
             self._kept = self._connect()
+            self._memory = Memory()
+            self._memory.belongs_to(self._kept)
         return self._kept
 
     def _read(self) -> Connection:
@@ -99,6 +140,7 @@ class LoopConnection:
                 self._is_patient = True
             raw(tx, "BEGIN")
             self._is_reading = True
+            self._memory.open(tx)
             self._changes = changes(tx)
             asyncio.get_running_loop().call_soon(self._end_reading)
         return tx
@@ -111,6 +153,7 @@ class LoopConnection:
         if not self._is_reading or self._kept is None:
             return
         self._is_reading = False
+        self._memory.close()
         try:
             raw(self._kept, "ROLLBACK")  # so that nothing written in a snapshot could ever stay
         except CertmintError:
@@ -137,31 +180,34 @@ class LoopConnection:
             if _is_locked(error) and loop.time() - self._since < self._patience_s:
                 loop.call_later(_RETRY_S, self._commit)
                 return
-            self._give_up(self._take(len(self._queue)), error)
+            self._settle(self._take(len(self._queue)), error)
             return
         group = self._take(LARGEST_GROUP)
+        failure: Exception | None = None
         try:
-            _run_all(tx, group)
+            _run_all(tx, self._memory, group)
+            audit.advance(tx, self._memory)
             raw(tx, "COMMIT")  # durable from here, and not before: no fibre has gone on yet
         except Exception as error:  # noqa: BLE001 - as above
-            self._give_up(group, error)
-        else:
-            for turn in group:
-                turn.settle()
+            failure = error
+        self._settle(group, failure)
+
+    def _settle(self, group: list[_Turn[Any]], failure: Exception | None) -> None:
+        """Let the fibres go on; what they write next is the next group's."""
+        if failure is not None:
+            self.close()
+        for turn in group:
+            if failure is not None:
+                turn.error = for_another(failure)
+            turn.settle()
+        self._is_gathering = False
         if self._queue:
-            self._since = loop.time()
-            loop.call_soon(self._gather)
+            self._begin_to_gather()
 
     def _take(self, most: int) -> list[_Turn[Any]]:
         group = self._queue[:most]
         del self._queue[:most]
         return group
-
-    def _give_up(self, group: list[_Turn[Any]], error: Exception) -> None:
-        self.close()
-        for turn in group:
-            turn.error = for_another(error)
-            turn.settle()
 
 
 class _Snapshot(AbstractContextManager[Connection]):
@@ -186,14 +232,36 @@ def _is_locked(error: Exception) -> bool:
     return isinstance(error, CertmintError) and error.code == failures.LOCKED[1]
 
 
-def _run_all(tx: Connection, group: list[_Turn[Any]]) -> None:
-    for turn in group:
-        raw(tx, "SAVEPOINT turn")
-        try:
-            turn.result = turn.work(tx)
-        except (Unavailable, Misconfigured):
-            raise  # storage failed under us; SQLite may have rolled back the whole transaction
-        except Exception as error:  # noqa: BLE001 - it is raised in the fibre that it belongs to
-            turn.error = error
-            raw(tx, "ROLLBACK TO turn")
-        raw(tx, "RELEASE turn")
+def _run_all(tx: Connection, memory: Memory, group: list[_Turn[Any]]) -> None:
+    """Everybody's work; what fails is undone alone.
+
+    Failures are rare, and a savepoint for each turn costs as much as a statement: so all of it is
+    tried at once, and only if somebody's work fails again, one by one.
+    """
+    raw(tx, "SAVEPOINT everything")
+    try:
+        for turn in group:
+            turn.run(tx)
+    except (Unavailable, Misconfigured):
+        raise  # storage failed under us; SQLite may have rolled back the whole transaction
+    except Exception:  # noqa: BLE001 - whoever's it is meets it again below
+        raw(tx, "ROLLBACK TO everything")
+        memory.head = None
+        for turn in group:
+            turn.run_carefully(tx, memory)
+
+
+def _kept(tx: Connection, memory: Memory, work: First) -> Exception | None:
+    """Run it, and undo it if it fails: what it raised, for the fibre that it belongs to."""
+    head = memory.head
+    raw(tx, "SAVEPOINT turn")
+    try:
+        work(tx)
+    except (Unavailable, Misconfigured):
+        raise
+    except Exception as error:  # noqa: BLE001 - as said
+        raw(tx, "ROLLBACK TO turn")
+        memory.head = head
+        return error
+    raw(tx, "RELEASE turn")
+    return None

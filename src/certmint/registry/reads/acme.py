@@ -43,17 +43,21 @@ _DIRECTORY_BY_URL = Compiled(
     .join(schema.manufacturer, _MANUFACTURER.id == _DIRECTORY.tenant_id)
     .where(_MANUFACTURER.slug == sa.bindparam("slug"), _DIRECTORY.name == sa.bindparam("name")),
     of=acme_rows.directory_of,
+    settled=(schema.acme_directory, schema.manufacturer),
 )
 _ACCOUNT_BY_ID = Compiled(
     sa.select(schema.acme_account).where(
         _ACCOUNT.directory_id == sa.bindparam("directory_id"), _ACCOUNT.id == sa.bindparam("id")
     ),
     of=acme_rows.account_of,
+    settled=(schema.acme_account,),
 )
 _BINDING_BY_ID = Compiled(
     sa.select(schema.acme_binding).where(
         _BINDING.directory_id == sa.bindparam("directory_id"), _BINDING.id == sa.bindparam("id")
-    )
+    ),
+    of=acme_rows.binding_of,
+    settled=(schema.acme_binding,),
 )
 _PENDING_ORDERS = Compiled(
     sa.select(sa.func.count().label("pending"))
@@ -175,8 +179,8 @@ def acme_accounts_with_key(tx: Transaction, tenant_id: str, thumbprint: str) -> 
 
 def acme_binding(tx: Transaction, directory_id: str, binding_id: str) -> Binding | None:
     """A binding of the directory; the caller checks expiry, revocation and whether it is spent."""
-    row = _BINDING_BY_ID.first(tx, directory_id=directory_id, id=binding_id)
-    return None if row is None else acme_rows.binding_of(row)
+    found: Binding | None = _BINDING_BY_ID.first(tx, directory_id=directory_id, id=binding_id)
+    return found
 
 
 def acme_bindings(

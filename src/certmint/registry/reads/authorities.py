@@ -16,21 +16,26 @@ _BY_ID = Compiled(
         _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.id == sa.bindparam("id")
     ),
     of=rows.authority_of,
+    settled=(schema.authority,),
 )
 _BY_NAME = Compiled(
     sa.select(schema.authority).where(
         _AUTHORITY.tenant_id == sa.bindparam("tenant_id"), _AUTHORITY.name == sa.bindparam("name")
     ),
     of=rows.authority_of,
+    settled=(schema.authority,),
 )
 _OF_TENANT = Compiled(
     sa.select(schema.authority)
     .where(_AUTHORITY.tenant_id == sa.bindparam("tenant_id"))
     .order_by(_AUTHORITY.name),
     of=rows.authority_of,
+    settled=(schema.authority,),
 )
 _OF_ANY_TENANT = Compiled(
-    sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")), of=rows.authority_of
+    sa.select(schema.authority).where(_AUTHORITY.id == sa.bindparam("id")),
+    of=rows.authority_of,
+    settled=(schema.authority,),
 )
 _BY_KEY_ID = Compiled(
     sa.select(schema.authority)
@@ -41,6 +46,7 @@ _BY_KEY_ID = Compiled(
     )
     .limit(1),
     of=rows.authority_of,
+    settled=(schema.authority,),
 )
 _LATEST_CRL = Compiled(
     sa.select(schema.crl)
@@ -79,7 +85,7 @@ def authority_by_key_id(tx: Transaction, key_id_hex: str) -> Authority | None:
 
 def authorities(tx: Transaction, tenant_id: str) -> list[Authority]:
     """Every authority of the tenant, by name."""
-    return _OF_TENANT.all(tx, tenant_id=tenant_id)
+    return list(_OF_TENANT.all(tx, tenant_id=tenant_id))
 
 
 def all_authorities(tx: Transaction) -> list[Authority]:

@@ -18,7 +18,9 @@ _OWNER = schema.owner.c
 _PRODUCT_BY_ID = Compiled(
     sa.select(schema.product).where(
         _PRODUCT.tenant_id == sa.bindparam("tenant_id"), _PRODUCT.id == sa.bindparam("id")
-    )
+    ),
+    of=rows.product_of,
+    settled=(schema.product,),
 )
 _DEVICES = Among(
     sa.select(schema.device).where(_DEVICE.tenant_id == sa.bindparam("tenant_id")), _DEVICE.id
@@ -32,8 +34,8 @@ _DEVICE_BY_ID = Compiled(
 
 def product(tx: Transaction, tenant_id: str, product_id: str) -> Product | None:
     """A product by its id."""
-    row = _PRODUCT_BY_ID.first(tx, tenant_id=tenant_id, id=product_id)
-    return None if row is None else rows.product_of(row)
+    found: Product | None = _PRODUCT_BY_ID.first(tx, tenant_id=tenant_id, id=product_id)
+    return found
 
 
 def product_by_name(tx: Transaction, tenant_id: str, name: str) -> Product | None:

@@ -34,6 +34,7 @@ _VERIFIED = Compiled(
     .where(_DOMAIN.tenant_id == sa.bindparam("tenant_id"), _DOMAIN.verified_at.is_not(None))
     .order_by(_DOMAIN.verified_at, _DOMAIN.id),
     of=rows.domain_validation_of,
+    settled=(schema.domain_validation,),
 )
 _OF_PROFILE = (
     sa.select(schema.profile)
@@ -41,9 +42,9 @@ _OF_PROFILE = (
     .order_by(_PROFILE.version.desc())
     .limit(1)
 )
-_NEWEST_PROFILE = Compiled(_OF_PROFILE, of=_profile_of)
+_NEWEST_PROFILE = Compiled(_OF_PROFILE, _profile_of, (schema.profile,))
 _VERSION_OF_PROFILE = Compiled(
-    _OF_PROFILE.where(_PROFILE.version == sa.bindparam("version")), of=_profile_of
+    _OF_PROFILE.where(_PROFILE.version == sa.bindparam("version")), _profile_of, (schema.profile,)
 )
 
 
