@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from certmint.registry.engine import Database, Transaction
 
-# RFC 8555 7.1.6 as it is drawn there, and not as our tables have it; a revoked account and a
-# declined order are ours.
+# RFC 8555 7.1.6 as it is drawn there, and not as our tables have it; a revoked account, a declined
+# order, and a challenge that is over at once without having been seen processing are ours.
 DRAWN: Mapping[str, set[tuple[str, str]]] = {
     "acme_account": {
         ("valid", "deactivated"), ("valid", "revoked"), ("deactivated", "revoked"),
@@ -23,6 +23,7 @@ DRAWN: Mapping[str, set[tuple[str, str]]] = {
     },
     "acme_challenge": {
         ("pending", "processing"), ("processing", "valid"), ("processing", "invalid"),
+        ("pending", "valid"), ("pending", "invalid"),
     },
 }  # fmt: skip
 

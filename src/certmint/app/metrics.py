@@ -18,6 +18,9 @@ from certmint.model.entities import Manufacturer
 from certmint.registry import reads
 from certmint.registry.engine import Database
 
+Note = Callable[[int, float], None]
+"""Takes the status of an answer, and the seconds that it took."""
+
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _FRESH = dt.timedelta(seconds=10)
 _DAYS = ("expired", *(str(days) for days in overview.DAYS[1:]), "+Inf")
@@ -55,9 +58,22 @@ class Metrics:
             self._counted(otherwise, "rest"),
         )
 
-    def _counted(self, app: App, door: str) -> App:
+    def note(self, prefix: str) -> Note:
+        """What is told of answers that go out by the lane of this prefix."""
+        return self._note(_name(prefix))
+
+    def _note(self, door: str) -> Note:
         seconds = self._seconds.labels(door)
         by_class = {kind: self._requests.labels(door, f"{kind}xx") for kind in range(1, 6)}
+
+        def noted(status: int, passed: float) -> None:
+            seconds.observe(passed)
+            by_class[status // 100].inc()
+
+        return noted
+
+    def _counted(self, app: App, door: str) -> App:
+        noted = self._note(door)
 
         async def count(scope: Scope, receive: Receive, send: Send) -> None:
             status = 500
@@ -72,8 +88,7 @@ class Metrics:
             try:
                 await app(scope, receive, note)
             finally:
-                seconds.observe(time.perf_counter() - begun)
-                by_class[status // 100].inc()
+                noted(status, time.perf_counter() - begun)
 
         return count
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import uvicorn
@@ -16,6 +16,7 @@ import uvloop
 
 from certmint.app import servercert
 from certmint.app.jobs import Jobs, trusted_anchors
+from certmint.app.lanes import LaneProtocol, Way
 from certmint.app.metrics import Metrics
 from certmint.app.tls import LimitedProtocol, ReloadingContext, context_factory
 from certmint.app.wiring import (
@@ -69,12 +70,13 @@ def serve(installation: Installation, version: str) -> None:
     rest = rest_app(rest_services(installation, metrics.text), version)
     counted, counted_rest = metrics.watch(doors, rest)
     counted |= dict.fromkeys(HEALTH, status)
+    ways = [Way("/acme/", door, metrics.note("/acme/"))]
     app = ForwardedCertificate(Doorman(counted, counted_rest), settings.trusted_proxies)
     secure = bind(settings.https)
     plain = bind(settings.http)
     servers = [
-        _Server(_config(app, tls), secure),
-        _Server(_config(status, None), plain),
+        _Server(_config(app, tls, partial(LaneProtocol, ways=ways)), secure),
+        _Server(_config(status, None, LimitedProtocol), plain),
     ]
     node = f"{socket.gethostname()}:{os.getpid()}"
     jobs = Jobs(installation, tls, node)
@@ -135,10 +137,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: object, tls: ReloadingContext | None) -> uvicorn.Config:
+def _config(
+    app: object, tls: ReloadingContext | None, protocol: Callable[..., LimitedProtocol]
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # Starlette and FastAPI are ASGI applications
-        http=LimitedProtocol,
+        http=protocol,  # type: ignore[arg-type]  # whatever makes one is called as a class is
         loop="none",
         ws="none",
         proxy_headers=False,

@@ -113,7 +113,12 @@ AUTHORIZATION: Mapping[AuthorizationState, Mapping[AuthorizationEvent, Authoriza
 }
 _C, _CE = ChallengeState, ChallengeEvent
 CHALLENGE: Mapping[ChallengeState, Mapping[ChallengeEvent, ChallengeState]] = {
-    _C.PENDING: {_CE.ANSWERED: _C.PROCESSING},
+    # What is seen at once is never written down as processing.
+    _C.PENDING: {
+        _CE.ANSWERED: _C.PROCESSING,
+        _CE.VALIDATED: _C.VALID,
+        _CE.FAILED: _C.INVALID,
+    },
     _C.PROCESSING: {_CE.VALIDATED: _C.VALID, _CE.FAILED: _C.INVALID},
     _C.VALID: {},
     _C.INVALID: {},

@@ -10,6 +10,7 @@ import functools
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 import psycopg
@@ -205,9 +206,11 @@ class _InDialect:
         self._names: tuple[str, ...] = tuple(
             (self._is_positional and compiled.positiontup) or compiled.binds
         )
-        self._places = [
-            (name, to_number if isinstance(compiled.binds[name].type, Timestamp) else None)
-            for name in self._names
+        self._pick = _picker(self._names)
+        self._times = [
+            place
+            for place, name in enumerate(self._names)
+            if isinstance(compiled.binds[name].type, Timestamp)
         ]
         self._fixed = {
             name: bound.value
@@ -239,16 +242,30 @@ class _InDialect:
             raise _explained(tx, error) from error
         return cursor
 
-    def _bound(self, values: Values) -> list[Any]:
+    def _bound(self, values: Values) -> Sequence[Any]:
         if self._fixed:
             values = {**self._fixed, **values}
-        return [
-            values[name] if convert is None else convert(values[name])
-            for name, convert in self._places
-        ]
+        picked = self._pick(values)
+        if not self._times:
+            return picked
+        bound = list(picked)
+        for place in self._times:
+            bound[place] = to_number(bound[place])
+        return bound
 
     def _named(self, values: Values) -> dict[str, Any]:
         return dict(zip(self._names, self._bound(values), strict=True))
+
+
+def _picker(names: tuple[str, ...]) -> Callable[[Values], Sequence[Any]]:
+    """The values of these names, in this order."""
+    if not names:
+        return lambda _: ()
+    if len(names) == 1:
+        (name,) = names
+        return lambda values: (values[name],)
+    pick: Callable[[Values], Sequence[Any]] = itemgetter(*names)
+    return pick
 
 
 def raw(tx: sa.Connection, sql: str) -> None:

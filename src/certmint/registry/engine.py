@@ -83,15 +83,21 @@ class Database:
         self._group.run(second.run)
         return second.outcome()
 
-    def write_behind(self, work: Callable[[Transaction], object]) -> None:
+    def write_behind(
+        self, work: Callable[[Transaction], object], ended: Callable[[], None]
+    ) -> None:
         """Write with the next commit; a fibre does not wait for it, and what it raises is logged.
 
-        For what a power failure may take: nothing that was answered may rest on it.
+        For what a power failure may take: nothing that was answered may rest on it. `ended` is
+        called when it is durable, or has failed.
         """
         if self._embedded is not None and fibres.inside():
-            self._embedded.loop.write_behind(work)
-        else:
+            self._embedded.loop.write_behind(work, ended)
+            return
+        try:
             self._group.run(work)
+        finally:
+            ended()
 
     def preceded_by(self, first: Callable[[Transaction], object]) -> "Database":
         """The same database for one request, whose first write begins with `first`.
@@ -102,6 +108,11 @@ class Database:
         one = object.__new__(Database)
         one.__dict__.update(self.__dict__, _first=first)
         return one
+
+    @property
+    def commits_beside(self) -> bool:
+        """Whether `write_behind` goes on at once: in a fibre of an embedded database."""
+        return self._embedded is not None and fibres.inside()
 
     @property
     def has_written(self) -> bool:
@@ -131,6 +142,14 @@ class Database:
         if self._embedded is not None:
             return await fibres.run(work)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def begin(self, work: Callable[[], object], ended: fibres.Ended) -> None:
+        """Like `run`, for a caller on the event loop that is no coroutine: `ended` is told."""
+        if self._embedded is not None:
+            fibres.start(work, ended)
+            return
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future.add_done_callback(functools.partial(_tell, ended))
 
     @contextmanager
     def _read(self) -> Iterator[Transaction]:
@@ -246,6 +265,11 @@ class _Embedded:
         self.loop.close()
         for engine in self.engines:
             engine.dispose()
+
+
+def _tell(ended: fibres.Ended, future: "asyncio.Future[object]") -> None:
+    error = future.exception()
+    ended(None if error is not None else future.result(), error)
 
 
 def _connected(engine: Engine, name: str) -> sa.Connection:

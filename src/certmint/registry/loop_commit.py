@@ -14,6 +14,7 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -36,12 +37,12 @@ log = logging.getLogger("certmint.registry")
 
 
 class _Turn(Generic[T]):
-    """One fibre's work, what precedes it, and the fibre; None if nobody waits."""
+    """One fibre's work, what precedes it, and what to call when it is durable or has failed."""
 
     def __init__(
-        self, work: Callable[[Connection], T], first: First | None, fibre: fibres.Fibre | None
+        self, work: Callable[[Connection], T], first: First | None, ended: Callable[[], None]
     ) -> None:
-        self.work, self.first, self.fibre = work, first, fibre
+        self.work, self.first, self.ended = work, first, ended
         self.result: T
         self.error: BaseException | None = None
 
@@ -61,13 +62,6 @@ class _Turn(Generic[T]):
             self.first = None
             self.error = _kept(tx, memory, self.run)
 
-    def settle(self) -> None:
-        """Let the fibre go on."""
-        if self.fibre is not None:
-            fibres.resume(self.fibre)
-        elif self.error is not None:
-            log.error("what nobody waited for was not written", exc_info=self.error)
-
     def outcome(self) -> T:
         if self.error is not None:
             raise self.error
@@ -86,7 +80,9 @@ class LoopConnection:
         self._memory = Memory()
         self._queue: list[_Turn[Any]] = []
         self._since = 0.0
-        self._is_reading = self._is_patient = self._is_gathering = False
+        self._is_patient = False
+        self._reading: asyncio.AbstractEventLoop | None = None
+        self._gathering: asyncio.AbstractEventLoop | None = None
         self._changes = 0
         self._snapshot = _Snapshot(self._read, self._check)
 
@@ -99,30 +95,37 @@ class LoopConnection:
 
         `first` precedes it in the same transaction, and stays if `work` fails.
         """
-        turn: _Turn[T] = _Turn(work, first, fibres.current())
+        turn: _Turn[T] = _Turn(work, first, partial(fibres.resume, fibres.current()))
         self._add(turn)
         fibres.park()
         return turn.outcome()
 
-    def write_behind(self, work: First) -> None:
+    def write_behind(self, work: First, ended: Callable[[], None]) -> None:
         """Write with the next commit, and do not wait for it."""
-        self._add(_Turn(work, None, None))
+
+        def told() -> None:
+            ended()
+            if turn.error is not None:
+                log.error("what nobody waited for was not written", exc_info=turn.error)
+
+        turn = _Turn(work, None, told)
+        self._add(turn)
 
     def close(self) -> None:
         """Let go of the connection, and with it of whatever is left of a transaction."""
-        self._is_reading = self._is_patient = False
+        self._is_patient, self._reading = False, None
         if self._kept is not None:
             self._kept.close()
             self._kept = None
 
     def _add(self, turn: _Turn[Any]) -> None:
         self._queue.append(turn)
-        if not self._is_gathering:
-            self._begin_to_gather()
-
-    def _begin_to_gather(self) -> None:
         loop = asyncio.get_running_loop()
-        self._is_gathering, self._since = True, loop.time()
+        if self._gathering is not loop:  # or an earlier loop, which ended before its commit
+            self._gather_in(loop)
+
+    def _gather_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._gathering, self._since = loop, loop.time()
         loop.call_soon(self._gather)
 
     def _opened(self) -> Connection:
@@ -133,26 +136,30 @@ class LoopConnection:
         return self._kept
 
     def _read(self) -> Connection:
-        tx = self._opened()
-        if not self._is_reading:
+        tx, loop = self._opened(), asyncio.get_running_loop()
+        if self._reading is not loop:
+            self._end_reading()
+            tx = self._opened()
             if not self._is_patient:
                 raw(tx, self._patiently)
                 self._is_patient = True
             raw(tx, "BEGIN")
-            self._is_reading = True
+            self._reading = loop
             self._memory.open(tx)
             self._changes = changes(tx)
-            asyncio.get_running_loop().call_soon(self._end_reading)
+            loop.call_soon(self._end_reading)
         return tx
 
     def _check(self) -> None:
-        if self._is_reading and self._kept is not None and changes(self._kept) != self._changes:
+        if self._reading is None or self._kept is None:
+            return
+        if changes(self._kept) != self._changes:
             raise RuntimeError("a snapshot was written to: what was written is rolled back")
 
     def _end_reading(self) -> None:
-        if not self._is_reading or self._kept is None:
+        if self._reading is None or self._kept is None:
             return
-        self._is_reading = False
+        self._reading = None
         self._memory.close()
         try:
             raw(self._kept, "ROLLBACK")  # so that nothing written in a snapshot could ever stay
@@ -199,10 +206,10 @@ class LoopConnection:
         for turn in group:
             if failure is not None:
                 turn.error = for_another(failure)
-            turn.settle()
-        self._is_gathering = False
+            turn.ended()
+        self._gathering = None
         if self._queue:
-            self._begin_to_gather()
+            self._gather_in(asyncio.get_running_loop())
 
     def _take(self, most: int) -> list[_Turn[Any]]:
         group = self._queue[:most]

@@ -19,7 +19,7 @@ from certmint.doors.acme.problems import ACMEProblem, document, problem, rejecte
 from certmint.doors.acme.requests import Arrival, Call, bad_nonce, verified
 from certmint.doors.acme.services import Services, Validators, json_answer, link
 from certmint.doors.acme.views import URLs
-from certmint.doors.http import Answer, Receive, Scope, Send
+from certmint.doors.http import Answer, Plain, Receive, Scope, Send, Told
 from certmint.enrolment.acme import orders
 from certmint.enrolment.acme.directories import directory_named
 from certmint.enrolment.acme.nonces import BadNonce
@@ -30,26 +30,31 @@ __all__ = ["ACMEDoor", "Services"]
 
 MAX_BODY = 64 * 1024
 _LONGEST_PATH = 1024
+_MOST_DIRECTORIES = 4096  # of which the URLs are kept; strangers can ask for any
 
 log = logging.getLogger("certmint.acme")
 
 
-@dataclass(frozen=True)
-class _Hit:
-    """A request as far as its path and headers say; `base` is the directory's URL prefix."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request as it came."""
 
     method: str
     path: str
     query: str
     content_type: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """A request whose path is one of ours."""
+
+    asked: _Asked
     maker: str
     name: str
     params: Mapping[str, str]
-    base: str
-
-    @property
-    def urls(self) -> URLs:
-        return URLs(self.base)
+    urls: URLs
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class ACMEDoor:
 
     def __init__(self, services: Services) -> None:
         self._on = services
+        self._urls: dict[tuple[str, str], URLs] = {}
         accounts = Accounts(services)
         authorizations = Authorizations(services, Validators(services.network.threads))
         wanted = Orders(services, authorizations)
@@ -106,13 +112,38 @@ class ACMEDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
-        answer = await self._respond(scope, receive)
+        body = await _body(scope, receive)
+        if body is None:
+            answer = self._too_long(scope["path"])
+        else:
+            asked = _Asked(
+                scope["method"], scope["path"], scope["query_string"].decode("latin-1"),
+                _content_type(scope), body,
+            )  # fmt: skip
+            answer = await self._on.db.run(functools.partial(self._respond, asked))
         await answer(scope, receive, send)
+
+    def takes(self, request: Plain) -> bool:
+        """As `Lane` says: every plain request whose body is not too long."""
+        return len(request.body) <= MAX_BODY
+
+    def serve(self, request: Plain, told: Told) -> None:
+        """As `Lane` says."""
+        asked = _Asked(
+            "POST", request.path, "", request.headers.get(b"content-type", b"").decode("latin-1"),
+            request.body,
+        )  # fmt: skip
+
+        def ended(answer: Answer | None, _: BaseException | None) -> None:
+            answer = answer or document("serverInternal", "the server failed", 500, {})
+            told(answer.status, answer.headers, answer.body)
+
+        self._on.db.begin(functools.partial(self._respond, asked), ended)
 
     # From HTTP to a call, and back
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Answer:
-        method, path = scope["method"], scope["path"]
+    def _respond(self, asked: _Asked) -> Answer:
+        method, path = asked.method, asked.path
         words = path.split("/") if len(path) <= _LONGEST_PATH else []
         if len(words) < 5 or words[1] != "acme":
             return _nowhere()
@@ -127,46 +158,50 @@ class ACMEDoor:
         params = _params(route.params, rest)
         if params is None:
             return _nowhere()
-        hit = _Hit(
-            method, path, scope["query_string"].decode("latin-1"), _content_type(scope),
-            maker, name, params, f"{self._on.base_url}/acme/{maker}/{name}",
-        )  # fmt: skip
+        hit = _Hit(asked, maker, name, params, self._urls_of(maker, name))
         if isinstance(route, _Get):
             if method not in route.methods:
                 return self._finished(hit, document("malformed", "this is read by GET", 405, {}))
-            return await self._on.db.run(functools.partial(self._guarded, hit, route.handler))
+            return self._guarded(hit, route.handler)
         if method != "POST":
             detail = "ACME resources are read by POST-as-GET (RFC 8555 6.3)"
             return self._finished(hit, document("malformed", detail, 405, {}))
-        body = await _body(scope, receive)
-        if body is None:
-            detail = f"the body is longer than {MAX_BODY} bytes"
-            answer = self._finished(hit, document("malformed", detail, 413, {}))
-            answer.add("Connection", "close")  # the rest of the body is not read
+        return self._finished(hit, self._guarded(hit, functools.partial(self._signed, route)))
+
+    def _too_long(self, path: str) -> Answer:
+        answer = document("malformed", f"the body is longer than {MAX_BODY} bytes", 413, {})
+        answer.add("Connection", "close")  # the rest of the body is not read
+        words = path.split("/", 5)
+        if len(words) < 5 or words[1] != "acme":
             return answer
-        return await self._on.db.run(functools.partial(self._answer, hit, body, route))
+        hit = _Hit(_Asked("POST", path, "", ""), "", "", {}, self._urls_of(words[2], words[3]))
+        return self._finished(hit, answer)
 
-    def _answer(self, hit: _Hit, body: bytes, route: _Post) -> Answer:
-        def work(_: _Hit) -> Answer:
-            url = self._on.base_url + hit.path
-            query: Mapping[str, str] = {}
-            if hit.query:
-                url, query = f"{url}?{hit.query}", dict(parse_qsl(hit.query))
-            arrival = Arrival(
-                self._found(hit), hit.urls, url, hit.content_type, body, hit.params, query
-            )
-            now = self._on.clock()
-            by_key = route.by_key
+    def _urls_of(self, maker: str, name: str) -> URLs:
+        found = self._urls.get((maker, name))
+        if found is None:
+            found = URLs(f"{self._on.base_url}/acme/{maker}/{name}")
+            if len(self._urls) < _MOST_DIRECTORIES:
+                self._urls[maker, name] = found
+        return found
+
+    def _signed(self, route: _Post, hit: _Hit) -> Answer:
+        on, asked = self._on, hit.asked
+        url = on.base_url + asked.path
+        query: Mapping[str, str] = {}
+        if asked.query:
+            url, query = f"{url}?{asked.query}", dict(parse_qsl(asked.query))
+        arrival = Arrival(
+            self._found(hit), hit.urls, url, asked.content_type, asked.body, hit.params, query
+        )
+        try:
+            call = verified(arrival, on.db, on.nonces, on.clock(), by_key=route.by_key)
             try:
-                call = verified(arrival, self._on.db, self._on.nonces, now, by_key=by_key)
-                try:
-                    return route.handler(call)
-                finally:
-                    call.db.settle()
-            except BadNonce:
-                raise bad_nonce() from None
-
-        return self._finished(hit, self._guarded(hit, work))
+                return route.handler(call)
+            finally:
+                call.spending.settle()
+        except BadNonce:
+            raise bad_nonce() from None
 
     def _guarded(self, hit: _Hit, work: Callable[[_Hit], Answer]) -> Answer:
         """What `work` answers, or the problem document of what it raised."""
@@ -179,7 +214,7 @@ class ACMEDoor:
         except CertmintError as error:
             return self._problem(hit, error)
         except Exception:
-            log.exception("unexpected error at %s", hit.path)
+            log.exception("unexpected error at %s", hit.asked.path)
             return document("serverInternal", "the server failed; its log says why", 500, {})
 
     def _problem(self, hit: _Hit, error: CertmintError) -> Answer:
@@ -198,7 +233,7 @@ class ACMEDoor:
         answer.headers += (
             (b"replay-nonce", nonce.encode()),
             (b"cache-control", b"no-store"),
-            (b"link", f'<{hit.base}/directory>;rel="index"'.encode()),
+            (b"link", hit.urls.index),
         )
         return answer
 
@@ -211,7 +246,7 @@ class ACMEDoor:
         return json_answer(views.directory(self._found(hit), hit.urls))
 
     def _new_nonce(self, hit: _Hit) -> Answer:
-        return self._finished(hit, Answer(status=200 if hit.method == "HEAD" else 204))
+        return self._finished(hit, Answer(status=200 if hit.asked.method == "HEAD" else 204))
 
     def _limits(self, hit: _Hit) -> Answer:
         self._found(hit)

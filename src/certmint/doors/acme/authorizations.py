@@ -1,6 +1,8 @@
 """newAuthz, authorizations and challenges (RFC 8555 7.4.1, 7.5)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from certmint.doors.acme import fields, views
@@ -15,6 +17,7 @@ from certmint.model.acme import (
     ChallengeState,
     ChallengeType,
 )
+from certmint.model.errors import WrongState
 from certmint.registry import reads
 
 RETRY_S = "3"
@@ -56,6 +59,8 @@ class Authorizations:
             challenge = reads.acme_challenge_alone(tx, account.id, challenge_id)
         if challenge is None:
             raise ACMEProblem("malformed", "there is no such challenge", 404)
+        if challenge.state is ChallengeState.PENDING and self._validators.is_looking(challenge_id):
+            challenge = replace(challenge, state=ChallengeState.PROCESSING)
         answer = json_answer(views.challenge(challenge, call.urls, call.place))
         link(answer, call.urls("authz", challenge.authorization_id), "up")
         if challenge.state is ChallengeState.PROCESSING:
@@ -70,17 +75,28 @@ class Authorizations:
             sent = attesting.Answer(call.directory, account, challenge_id, attestation)
             if attesting.answer(call.db, sent, call.now, limits):
                 return
-        taken = challenges.begin(call.db, account, challenge_id, call.now, limits)
+        # An embedded database is this node's alone: what is over in a moment is written once, at
+        # its end. Where there are several nodes, the one that looks says so first.
+        if call.db.commits_beside:
+            call.spending.check()
+            taken = challenges.answered(call.db, account, challenge_id, call.now, limits)
+        else:
+            taken = challenges.begin(call.db, account, challenge_id, call.now, limits)
         if taken is not None:
             self._validate(call, taken)
 
     def _validate(self, call: Call, taken: challenges.Taken) -> None:
-        self._validators.look(
-            partial(
-                challenges.validate, self._on.db, call.signer, taken, call.place,
-                self._on.network, self._on.clock(), self._on.limits,
-            )
+        validate = partial(
+            challenges.validate, call.db, call.signer, taken, call.place,
+            self._on.network, self._on.clock(), self._on.limits,
         )  # fmt: skip
+
+        def mark() -> None:
+            if taken.challenge.state is ChallengeState.PENDING:
+                with suppress(WrongState):
+                    taken.mark(call.db, call.now)
+
+        self._validators.look(taken.challenge.id, validate, mark)
 
     def foresee(self, call: Call, ids: Sequence[str]) -> bool:
         """Look for persistent records at once, where the directory has that challenge."""
@@ -90,12 +106,11 @@ class Authorizations:
             found = reads.acme_authorizations(tx, call.signer.id, ids)
         pending = [e for e in found.values() if e.state is AuthorizationState.PENDING]
         if pending:
-            self._validators.look(
-                partial(
-                    challenges.foresee, self._on.db, call.signer, pending, call.place,
-                    self._on.network, self._on.clock(),
-                )
+            foresee = partial(
+                challenges.foresee, self._on.db, call.signer, pending, call.place,
+                self._on.network, self._on.clock(),
             )  # fmt: skip
+            self._validators.look(pending[0].id, foresee)
         return bool(pending)
 
     def _found(self, call: Call, authorization_id: str) -> Authorization:

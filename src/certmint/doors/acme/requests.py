@@ -15,7 +15,7 @@ from certmint.doors.acme import jws
 from certmint.doors.acme.problems import ACMEProblem
 from certmint.doors.acme.views import URLs
 from certmint.enrolment.acme.challenges import Place
-from certmint.enrolment.acme.nonces import BadNonce, Nonces
+from certmint.enrolment.acme.nonces import BadNonce, Nonces, Spending
 from certmint.model.acme import Account, AccountState, Directory
 from certmint.registry import reads
 from certmint.registry.engine import Database
@@ -27,11 +27,12 @@ CONTENT_TYPE = "application/jose+json"
 class Call:
     """A request whose signature, URL and nonce are good.
 
-    `db` spends the nonce with its first write; nothing of the request is written but through it.
+    Nothing of the request is written but through `db`, whose first write spends the nonce too;
+    whoever handles the request settles `spending` at its end.
     `account` is who signed with `kid`; for `jwk` requests it is None and `key` is the key inside.
     """
 
-    db: Database
+    spending: Spending
     directory: Directory
     urls: URLs
     url: str
@@ -41,6 +42,11 @@ class Call:
     account: Account | None
     params: Mapping[str, str]
     query: Mapping[str, str]
+
+    @property
+    def db(self) -> Database:
+        """The registry, for this request."""
+        return self.spending.db
 
     @property
     def place(self) -> Place:
@@ -112,14 +118,14 @@ def verified(
         except jws.Malformed as error:  # RFC 8555 6.5.2
             raise ACMEProblem("malformed", str(error)) from None
     try:
-        opened = nonces.accept(header["nonce"], now)
+        spending = nonces.accept(header["nonce"], now)
     except BadNonce:
         raise bad_nonce() from None
     if account is not None and account.state is not AccountState.VALID:
-        opened.settle()
+        spending.settle()
         raise ACMEProblem("unauthorized", f"the account is {account.state}", 401)
     return Call(
-        opened, arrival.directory, arrival.urls, arrival.url, now, parsed, key, account,
+        spending, arrival.directory, arrival.urls, arrival.url, now, parsed, key, account,
         arrival.params, arrival.query,
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from certmint.model.serial import RandomBytes
 from certmint.registry import fibres
 from certmint.registry.engine import Database
 
+AT_ONCE_S = 0.05
 QUICK_S = 1.5  # how long a request waits for its own validation before it says "processing"
 
 
@@ -43,10 +44,33 @@ class Validators:
 
     def __init__(self, threads: Executor) -> None:
         self._threads = threads
+        self._looking: dict[str, Callable[[], None]] = {}
 
-    def look(self, work: Callable[[], None]) -> None:
-        """Begin the work, and come back when it is done or `QUICK_S` have passed."""
-        fibres.patiently(fibres.begin(self._threads, work), QUICK_S)
+    def look(
+        self, subject: str, work: Callable[[], None], mark: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin the work, and come back when it is done or `QUICK_S` have passed.
+
+        `mark` is called if it is not over at once. A subject that is being looked at is left.
+        """
+        if self._looking.setdefault(subject, work) is not work:
+            return
+
+        def looked() -> None:
+            try:
+                work()
+            finally:
+                del self._looking[subject]
+
+        begun = fibres.begin(self._threads, looked)
+        fibres.patiently(begun, AT_ONCE_S)
+        if not begun.done():
+            mark()
+            fibres.patiently(begun, QUICK_S - AT_ONCE_S)
+
+    def is_looking(self, subject: str) -> bool:
+        """Whether this node is looking at it."""
+        return subject in self._looking
 
 
 def json_answer(

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,16 @@ class URLs:
 
     base: str  # https://host/acme/<manufacturer>/<directory>
 
+    @cached_property
+    def index(self) -> bytes:
+        """The Link header field that leads to the directory (RFC 8555 7.1)."""
+        return f'<{self.base}/directory>;rel="index"'.encode()
+
+    @cached_property
+    def host(self) -> str:
+        """Our own host name."""
+        return urlsplit(self.base).hostname or ""
+
     def __call__(self, *parts: str) -> str:
         return "/".join((self.base, *parts))
 
@@ -40,7 +51,7 @@ class URLs:
     def place(self, directory: Directory, account: Account) -> Place:
         """The account's URL, and the issuer's name: its CAA identity, or else our own host."""
         issuer = directory.caa_identities[0] if directory.caa_identities else ""
-        return Place(self.account(account), issuer or urlsplit(self.base).hostname or "")
+        return Place(self.account(account), issuer or self.host)
 
 
 def when(moment: dt.datetime) -> str:

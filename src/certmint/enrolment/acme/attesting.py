@@ -23,8 +23,6 @@ from certmint.model.acme import (
     Account,
     Authorization,
     Challenge,
-    ChallengeEvent,
-    ChallengeState,
     ChallengeType,
     Directory,
 )
@@ -66,10 +64,6 @@ def answer(db: Database, sent: Answer, now: dt.datetime, limits: Limits = GENERO
         verdict = _verdict(tx, sent, scope, authorization, challenge, now)
 
     def work(tx: Transaction) -> None:
-        writes.move_acme_challenge(
-            tx, authorization.tenant_id, challenge.id, ChallengeState.PENDING,
-            ChallengeEvent.ANSWERED, at=now,
-        )  # fmt: skip
         if isinstance(verdict, dict):
             pass_challenge(tx, authorization, challenge, verdict, PENDING_LIFE, now)
             return

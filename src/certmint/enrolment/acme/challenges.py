@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -36,8 +37,29 @@ PERSISTENT_LIFE = dt.timedelta(days=10)  # BR 3.2.2.4.22: a persistent record is
 _GIVEN_UP = json.dumps({"type": "unauthorized", "detail": "an authorization was deactivated"})
 
 
-Taken = tuple[Authorization, Challenge]
-"""A challenge that is being validated, and the authorization that it is for."""
+class Taken:
+    """A challenge that is being validated, and the authorization that it is for.
+
+    `challenge` is as the registry has it: pending until `mark` writes down that it is looked at.
+    """
+
+    def __init__(self, authorization: Authorization, challenge: Challenge) -> None:
+        self.authorization, self.challenge = authorization, challenge
+
+    def mark(self, db: Database, now: dt.datetime) -> None:
+        """Let everybody see that it is looked at, after a power failure too.
+
+        Raises WrongState if it was taken or is over already.
+        """
+
+        def work(tx: Transaction) -> None:
+            writes.move_acme_challenge(
+                tx, self.authorization.tenant_id, self.challenge.id, ChallengeState.PENDING,
+                ChallengeEvent.ANSWERED, at=now,
+            )  # fmt: skip
+            self.challenge = replace(self.challenge, state=ChallengeState.PROCESSING)
+
+        db.write(work)
 
 
 @dataclass(frozen=True)
@@ -65,32 +87,43 @@ def begin(
     now: dt.datetime,
     limits: Limits = GENEROUS,
 ) -> Taken | None:
-    """Take a challenge for validation; None if it was taken or is over already.
+    """Take a challenge for validation, for all nodes; None if it was taken or is over already.
 
-    Raises NotFound `challenge-unknown`, WrongState `authorization-over`, BadInput
-    `attestation-missing` for one that is answered otherwise, RateLimited after too many failures.
+    Raises what `answered` does.
+    """
+    taken = answered(db, account, challenge_id, now, limits)
+    if taken is None:
+        return None
+    try:
+        taken.mark(db, now)
+    except WrongState:
+        return None
+    return taken
+
+
+def answered(
+    db: Database,
+    account: Account,
+    challenge_id: str,
+    now: dt.datetime,
+    limits: Limits = GENEROUS,
+) -> Taken | None:
+    """A challenge that a client says is ready; None if it was taken or is over already.
+
+    Nothing is written. Raises NotFound `challenge-unknown`, WrongState `authorization-over`,
+    BadInput `attestation-missing` for one that is answered otherwise, RateLimited after too many
+    failures.
     """
     with db.read() as tx:
         found = waiting(tx, account, challenge_id, now, limits)
-    if found is None:
-        return None
-    if found[1].type is ChallengeType.DEVICE_ATTEST_01:
+    if found is not None and found[1].type is ChallengeType.DEVICE_ATTEST_01:
         raise BadInput("attestation-missing", "device-attest-01 is answered with an attObj")
-    try:
-        db.write(  # if the power fails before it is durable, the challenge is still to be answered
-            lambda tx: writes.move_acme_challenge(
-                tx, account.tenant_id, challenge_id, ChallengeState.PENDING,
-                ChallengeEvent.ANSWERED, at=now,
-            )
-        )  # fmt: skip
-    except WrongState:
-        return None
-    return found
+    return None if found is None else Taken(*found)
 
 
 def waiting(
     tx: Transaction, account: Account, challenge_id: str, now: dt.datetime, limits: Limits
-) -> Taken | None:
+) -> tuple[Authorization, Challenge] | None:
     """A challenge that may be answered now; None if it was taken or is over already.
 
     Raises NotFound `challenge-unknown`, WrongState `authorization-over`, RateLimited.
@@ -118,24 +151,30 @@ def validate(
 ) -> None:
     """Look, and write down what was seen; the authorization and its orders follow.
 
-    `taken` is what `begin` gave. If the process dies here the challenge stays `processing`, and
-    the job of stale challenges looks again.
+    If the process dies here a challenge that was marked stays `processing`, and the job of stale
+    challenges looks again; any other is still to be answered.
     """
-    authorization, challenge = taken
+    authorization = taken.authorization
     try:
-        seen = _seen(account, authorization, challenge, place, network, now)
+        seen = _seen(account, authorization, taken.challenge, place, network, now)
     except (Failed, Unavailable) as failure:
         kind = failure.kind if isinstance(failure, Failed) else "dns"
         error = json.dumps({"type": kind, "detail": failure.detail})
 
         def fail(tx: Transaction) -> None:
             rates.count(tx, rates.failures(tx, account, limits), limits, now)
-            fail_challenge(tx, authorization, challenge, error, now)
+            fail_challenge(tx, authorization, taken.challenge, error, now)
 
-        db.write(fail)
+        outcome = fail
     else:
-        life = PERSISTENT_LIFE if challenge.type is ChallengeType.DNS_PERSIST_01 else VALID_LIFE
-        db.write(lambda tx: pass_challenge(tx, authorization, challenge, seen, life, now))
+        is_persistent = taken.challenge.type is ChallengeType.DNS_PERSIST_01
+        life = PERSISTENT_LIFE if is_persistent else VALID_LIFE
+
+        def outcome(tx: Transaction) -> None:
+            pass_challenge(tx, authorization, taken.challenge, seen, life, now)
+
+    with suppress(WrongState):  # another node was quicker, or it was given up meanwhile
+        db.write(outcome)
 
 
 def foresee(
@@ -163,24 +202,12 @@ def foresee(
                 seen = _seen(account, authorization, challenge, place, network, now)
             except (Failed, Unavailable):
                 continue
-            try:
-                db.write(partial(_foreseen, authorization, challenge, seen, now))
-            except WrongState:
-                continue  # the client was quicker
-
-
-def _foreseen(
-    authorization: Authorization,
-    challenge: Challenge,
-    seen: dict[str, object],
-    now: dt.datetime,
-    tx: Transaction,
-) -> None:
-    writes.move_acme_challenge(
-        tx, authorization.tenant_id, challenge.id, ChallengeState.PENDING,
-        ChallengeEvent.ANSWERED, at=now,
-    )  # fmt: skip
-    pass_challenge(tx, authorization, challenge, seen, PERSISTENT_LIFE, now)
+            passed = partial(
+                pass_challenge, authorization=authorization, challenge=challenge, seen=seen,
+                life=PERSISTENT_LIFE, now=now,
+            )  # fmt: skip
+            with suppress(WrongState):  # the client was quicker
+                db.write(passed)
 
 
 def _seen(
@@ -238,10 +265,13 @@ def fail_challenge(
     error: str,
     now: dt.datetime,
 ) -> None:
-    """A challenge that was taken failed: so do its authorization and the orders that need it."""
+    """A challenge failed: so do its authorization and the orders that need it.
+
+    `challenge` is as the registry has it, pending or processing. Raises WrongState otherwise.
+    """
     tenant = authorization.tenant_id
     writes.move_acme_challenge(
-        tx, tenant, challenge.id, ChallengeState.PROCESSING, ChallengeEvent.FAILED,
+        tx, tenant, challenge.id, challenge.state, ChallengeEvent.FAILED,
         error=error, at=now,
     )  # fmt: skip
     writes.move_acme_authorization(
@@ -263,10 +293,13 @@ def pass_challenge(
     life: dt.timedelta,
     now: dt.datetime,
 ) -> None:
-    """A challenge that was taken is satisfied; orders that waited for it alone are ready."""
+    """A challenge is satisfied; orders that waited for it alone are ready.
+
+    `challenge` is as the registry has it, pending or processing. Raises WrongState otherwise.
+    """
     tenant = authorization.tenant_id
     writes.move_acme_challenge(
-        tx, tenant, challenge.id, ChallengeState.PROCESSING, ChallengeEvent.VALIDATED,
+        tx, tenant, challenge.id, challenge.state, ChallengeEvent.VALIDATED,
         validated_at=now, at=now,
     )  # fmt: skip
     writes.move_acme_authorization(
@@ -274,15 +307,10 @@ def pass_challenge(
         evidence=json.dumps(seen, sort_keys=True), expires_at=now + life,
         by="validation", at=now,
     )  # fmt: skip
-    for order in reads.acme_orders_of_authorization(tx, authorization.id):
-        if order.state is not OrderState.PENDING:
-            continue
-        others = [each for each in order.authorization_ids if each != authorization.id]
-        held = reads.acme_authorizations(tx, authorization.account_id, others)
-        if all(each.state is AuthorizationState.VALID for each in held.values()):
-            writes.move_acme_order(
-                tx, tenant, order.id, OrderState.PENDING, OrderEvent.AUTHORIZED, at=now
-            )
+    for order_id in reads.acme_orders_authorized(tx, authorization.id):
+        writes.move_acme_order(
+            tx, tenant, order_id, OrderState.PENDING, OrderEvent.AUTHORIZED, at=now
+        )
 
 
 def deactivate(

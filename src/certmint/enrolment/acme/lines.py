@@ -4,20 +4,17 @@ Names are looked up, and TLS is spoken, in threads: those libraries block. What 
 judged in `validation`, here as there.
 """
 
-import asyncio
+import errno
 import ipaddress
+import os
 import socket
-from collections.abc import Awaitable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from certmint.registry import fibres
 from certmint.validation.dns import Answer, Resolver
 from certmint.validation.reach import Dial, IPAddress, Line, SocketLine
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,15 @@ class FibreLine:
         except BlockingIOError:
             sent = 0
         if sent < len(data):
-            rest = asyncio.get_running_loop().sock_sendall(self._plain, data[sent:])
-            fibres.until(_within(seconds, rest))
+            fibres.ready(self._plain.fileno(), to_write=True, seconds=seconds)
+            self.send(data[sent:], seconds)
 
     def receive(self, size: int, seconds: float) -> bytes:
-        loop = asyncio.get_running_loop()
-        return fibres.until(_within(seconds, loop.sock_recv(self._plain, size)))
+        try:
+            return self._plain.recv(size)
+        except BlockingIOError:
+            fibres.ready(self._plain.fileno(), to_write=False, seconds=seconds)
+            return self._plain.recv(size)
 
     def secured(self, server_name: str | None, seconds: float) -> Line:
         secure = partial(SocketLine(self._plain).secured, server_name, seconds)
@@ -90,8 +90,7 @@ def dialing(threads: Executor) -> Dial:
         plain = socket.socket(socket.AF_INET6 if is_new else socket.AF_INET, socket.SOCK_STREAM)
         plain.setblocking(False)
         try:
-            loop = asyncio.get_running_loop()
-            fibres.until(_within(seconds, loop.sock_connect(plain, (str(address), port))))
+            _connect(plain, (str(address), port), seconds)
         except BaseException:
             plain.close()
             raise
@@ -100,6 +99,10 @@ def dialing(threads: Executor) -> Dial:
     return dial
 
 
-async def _within(seconds: float, waiting: Awaitable[T]) -> T:
-    async with asyncio.timeout(seconds):
-        return await waiting
+def _connect(plain: socket.socket, address: tuple[str, int], seconds: float) -> None:
+    refused = plain.connect_ex(address)
+    if refused == errno.EINPROGRESS:
+        fibres.ready(plain.fileno(), to_write=True, seconds=seconds)
+        refused = plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if refused:
+        raise OSError(refused, os.strerror(refused))

@@ -1,17 +1,19 @@
 """Replay nonces that every node accepts, before and after a restart (RFC 8555 6.5).
 
 A nonce carries its own time and MAC, so that handing one out stores nothing; using one stores it
-until it would have expired anyway, so that it is used once in the whole installation.
+until it would have expired anyway, so that it is used once in the whole installation. A request
+that changes something stores it in the transaction of its first change. One that only reads is
+answered while its nonce is on the way to the disk: if the power fails in that millisecond, the
+same question can be asked once more.
 """
 
 import base64
 import datetime as dt
 import hashlib
 import hmac
-from functools import partial
 
 from certmint.model.serial import RandomBytes
-from certmint.registry import writes
+from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
 
 LIFE = dt.timedelta(hours=24)
@@ -28,17 +30,18 @@ class Nonces:
     def __init__(self, db: Database, secret: bytes) -> None:
         self._db = db
         self._secret = secret
+        self._in_use: set[str] = set()
 
     def make(self, now: dt.datetime, random_bytes: RandomBytes) -> str:
         """A fresh nonce: seconds, 128 random bits, MAC; base64url."""
         body = int(now.timestamp()).to_bytes(5, "big") + random_bytes(_RANDOM_OCTETS)
         return base64.urlsafe_b64encode(body + self._mac(body)).rstrip(b"=").decode()
 
-    def accept(self, nonce: object, now: dt.datetime) -> Database:
-        """The database for the request that brought this nonce: its first write spends it too.
+    def accept(self, nonce: object, now: dt.datetime) -> "Spending":
+        """Let a request have this nonce. Raises BadNonce if it is not ours, not fresh, or in use.
 
-        Raises BadNonce if it is not ours or not fresh; that write (or `settle`) raises it if the
-        nonce was spent before.
+        Whether it was spent before is known when it is spent: by the request's first write, or by
+        `Spending.settle`.
         """
         if not isinstance(nonce, str) or len(nonce) > 64:
             raise BadNonce
@@ -52,13 +55,48 @@ class Nonces:
         made = dt.datetime.fromtimestamp(int.from_bytes(body[:5], "big"), dt.UTC)
         if not now - LIFE < made <= now + dt.timedelta(minutes=5):
             raise BadNonce
-        return self._db.preceded_by(partial(_spend, body.hex(), made + LIFE))
+        return Spending(self._db, body.hex(), made + LIFE, self._in_use)
 
     def _mac(self, body: bytes) -> bytes:
         # BLAKE2 with a key is a MAC (RFC 7693), and begins without OpenSSL looking for a provider.
         return hashlib.blake2b(body, key=self._secret, digest_size=_MAC_OCTETS).digest()
 
 
-def _spend(nonce: str, expires_at: dt.datetime, tx: Transaction) -> None:
-    if not writes.use_acme_nonce(tx, nonce, expires_at):
-        raise BadNonce
+class Spending:
+    """A nonce in the hands of the request that brought it. `db` is what that one writes by.
+
+    `in_use` are the nonces of this node's requests; it keeps two of them from having one nonce.
+    """
+
+    def __init__(self, db: Database, nonce: str, expires_at: dt.datetime, in_use: set[str]) -> None:
+        if nonce in in_use:
+            raise BadNonce
+        in_use.add(nonce)
+        self._nonce, self._expires_at, self._in_use = nonce, expires_at, in_use
+        self.db = db.preceded_by(self._spend)
+
+    def settle(self) -> None:
+        """The request is over: spend its nonce, unless its first write did. Raises BadNonce."""
+        if self.db.has_written or not self.db.commits_beside:
+            try:
+                self.db.settle()
+            finally:
+                self._in_use.discard(self._nonce)
+            return
+        self.check()
+        self.db.write_behind(
+            lambda tx: writes.use_acme_nonce(tx, self._nonce, self._expires_at),
+            lambda: self._in_use.discard(self._nonce),  # from here on the registry knows it
+        )
+
+    def check(self) -> None:
+        """Raises BadNonce if it was spent before: for what is begun before anything is written."""
+        with self.db.read() as tx:
+            is_used = reads.is_acme_nonce_used(tx, self._nonce)
+        if is_used:
+            self._in_use.discard(self._nonce)
+            raise BadNonce
+
+    def _spend(self, tx: Transaction) -> None:
+        if not writes.use_acme_nonce(tx, self._nonce, self._expires_at):
+            raise BadNonce

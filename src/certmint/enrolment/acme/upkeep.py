@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Callable
 from functools import partial
 
-from certmint.enrolment.acme.challenges import Network, Place, validate
+from certmint.enrolment.acme.challenges import Network, Place, Taken, validate
 from certmint.enrolment.acme.limits import GENEROUS, Limits
 from certmint.enrolment.reconcile import GRACE
 from certmint.model.acme import Account, Authorization, Directory, OrderEvent, OrderState
@@ -40,7 +40,7 @@ def tidy(
         if found is not None:
             slug, directory, account = found
             place = place_of(slug, directory, account)
-            validate(db, account, (authorization, challenge), place, network, now, limits)
+            validate(db, account, Taken(authorization, challenge), place, network, now, limits)
     reopened = 0
     for order in orders:
         try:

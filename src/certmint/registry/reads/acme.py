@@ -37,6 +37,7 @@ _CHALLENGE = schema.acme_challenge.c
 # In the words of the partial indexes: a bound value would not let the planner use them.
 _IS_PENDING = sa.text("state = 'pending'")
 _IS_PROCESSING = sa.text("state = 'processing'")
+_IS_PENDING_ORDER = sa.text("acme_order.state = 'pending'")
 
 _DIRECTORY_BY_URL = Compiled(
     sa.select(schema.acme_directory)
@@ -84,6 +85,23 @@ _ORDERS_OF_AUTHORIZATION = Compiled(
     .where(_PART.authorization_id == sa.bindparam("authorization_id"))
     .order_by(_ORDER.created_at, _ORDER.id)
 )
+_OTHER_PART = schema.acme_order_authorization.alias("other_part")
+_OTHER = schema.acme_authorization.alias("other")
+_ORDERS_AUTHORIZED = Compiled(
+    sa.select(_ORDER.id)
+    .join(schema.acme_order_authorization, _PART.order_id == _ORDER.id)
+    .where(
+        _PART.authorization_id == sa.bindparam("authorization_id"),
+        _IS_PENDING_ORDER,
+        ~sa.exists().where(
+            _OTHER_PART.c.order_id == _ORDER.id,
+            _OTHER_PART.c.authorization_id == _OTHER.c.id,
+            _OTHER.c.id != sa.bindparam("authorization_id"),
+            _OTHER.c.state != sa.bindparam("valid", AuthorizationState.VALID.value),
+        ),
+    )
+    .order_by(_ORDER.created_at, _ORDER.id)
+)
 _AUTHORIZATIONS = Among(
     sa.select(schema.acme_authorization).where(
         _AUTHORIZATION.account_id == sa.bindparam("account_id")
@@ -107,6 +125,10 @@ _CHALLENGE_BY_ID = Compiled(
     sa.select(schema.acme_challenge).where(
         _CHALLENGE.account_id == sa.bindparam("account_id"), _CHALLENGE.id == sa.bindparam("id")
     )
+)
+
+_USED_NONCE = Compiled(
+    sa.select(schema.acme_nonce.c.nonce).where(schema.acme_nonce.c.nonce == sa.bindparam("nonce"))
 )
 
 WantedIdentifier = tuple[str, str, bool]
@@ -194,6 +216,11 @@ def acme_bindings(
     return [acme_rows.binding_of(row) for row in found]
 
 
+def is_acme_nonce_used(tx: Transaction, nonce: str) -> bool:
+    """Whether `use_acme_nonce` was told of it, and remembers."""
+    return _USED_NONCE.first(tx, nonce=nonce) is not None
+
+
 def acme_order(tx: Transaction, account_id: str, order_id: str) -> Order | None:
     """An order of the account by its id."""
     return next(iter(_orders(tx, _ORDER_BY_ID.all(tx, account_id=account_id, id=order_id))), None)
@@ -256,6 +283,11 @@ def acme_order_of_serial(tx: Transaction, tenant_id: str, serial: Serial) -> Ord
 def acme_orders_of_authorization(tx: Transaction, authorization_id: str) -> list[Order]:
     """Every order that needs the authorization, oldest first; they are of one account."""
     return _orders(tx, _ORDERS_OF_AUTHORIZATION.all(tx, authorization_id=authorization_id))
+
+
+def acme_orders_authorized(tx: Transaction, authorization_id: str) -> list[str]:
+    """Ids of pending orders that need the authorization, and no other that is not VALID."""
+    return [row.id for row in _ORDERS_AUTHORIZED.all(tx, authorization_id=authorization_id)]
 
 
 def acme_authorization(
