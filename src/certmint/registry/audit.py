@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from certmint.model.errors import Misconfigured
-from certmint.registry.compiled import Compiled, Memory, memory_of
+from certmint.registry.compiled import Compiled
 from certmint.registry.documents import canonical
+from certmint.registry.memory import Memory, memory_of
 from certmint.registry.schema import audit_event, audit_head, microseconds
 
 _PAGE = 1_000

@@ -19,74 +19,13 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from certmint.registry import failures
 from certmint.registry.columns import Timestamp, moment, to_number
+from certmint.registry.memory import Memory, memory_of
 
 Values = Mapping[str, Any]
 FEW = 4
 _REMEMBERED = 1024
 CHUNK = 500  # values in one IN (…): older SQLites take 999 parameters in all
 DATABASE_NAME = "database_name"  # the engine's execution option that failures are told with
-
-
-_MEMORY = "certmint_memory"
-
-
-class Memory:
-    """What the event loop's connection knows of its database without asking again.
-
-    `head` is the end of the audit chain in the transaction that is open. Results of statements
-    about rows that hardly change are kept, as of the snapshot that is open; they stay for the next
-    snapshot unless somebody has written meanwhile: another connection, which SQLite tells by its
-    data version, or this one, to a table that they are read from or by a statement made up at run
-    time.
-    """
-
-    def __init__(self) -> None:
-        self.head: tuple[int, str] | None = None
-        self._is_open = False
-        self._version: object = None
-        self._results: dict[Compiled, dict[tuple[object, ...], tuple[Any, ...]]] = {}
-
-    def belongs_to(self, tx: sa.Connection) -> None:
-        """Let `tx` have this memory, and no other connection."""
-        setattr(tx, _MEMORY, self)
-        sa.event.listen(tx, "before_cursor_execute", self._executing)
-
-    def open(self, tx: sa.Connection) -> None:
-        """A snapshot begins: forget what others have changed."""
-        version = _driver(tx).execute("PRAGMA data_version").fetchone()
-        if version != self._version:
-            self._results.clear()
-            self._version = version
-        self._is_open = True
-
-    def close(self) -> None:
-        """The snapshot is over, and with it whatever a careless reader wrote."""
-        self._is_open = False
-        self.head = None
-
-    def results(self, statement: "Compiled") -> dict[tuple[object, ...], tuple[Any, ...]] | None:
-        """What the statement gave for which values; None where nothing may be remembered."""
-        if not self._is_open:
-            return None
-        found = self._results.get(statement)
-        if found is None or len(found) >= _REMEMBERED:
-            found = self._results[statement] = {}
-        return found
-
-    def changed(self, table: object) -> None:
-        """Forget what was read from this table: it is written to."""
-        for statement in [each for each in self._results if table in each.settled]:
-            del self._results[statement]
-
-    def _executing(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if not statement.startswith("SELECT"):
-            self._results.clear()
-
-
-def memory_of(tx: sa.Connection) -> Memory | None:
-    """The memory of the event loop's own connection; None for every other."""
-    found: Memory | None = getattr(tx, _MEMORY, None)
-    return found
 
 
 class Compiled:
@@ -274,6 +213,11 @@ def raw(tx: sa.Connection, sql: str) -> None:
         _driver(tx).execute(sql)
     except (sqlite3.Error, psycopg.Error) as error:
         raise _explained(tx, error) from error
+
+
+def data_version(tx: sa.Connection) -> object:
+    """What an SQLite connection sees change when another one has written."""
+    return _driver(tx).execute("PRAGMA data_version").fetchone()
 
 
 def changes(tx: sa.Connection) -> int:

@@ -83,22 +83,6 @@ class Database:
         self._group.run(second.run)
         return second.outcome()
 
-    def write_behind(
-        self, work: Callable[[Transaction], object], ended: Callable[[], None]
-    ) -> None:
-        """Write with the next commit; a fibre does not wait for it, and what it raises is logged.
-
-        For what a power failure may take: nothing that was answered may rest on it. `ended` is
-        called when it is durable, or has failed.
-        """
-        if self._embedded is not None and fibres.inside():
-            self._embedded.loop.write_behind(work, ended)
-            return
-        try:
-            self._group.run(work)
-        finally:
-            ended()
-
     def preceded_by(self, first: Callable[[Transaction], object]) -> "Database":
         """The same database for one request, whose first write begins with `first`.
 
@@ -111,13 +95,8 @@ class Database:
 
     @property
     def commits_beside(self) -> bool:
-        """Whether `write_behind` goes on at once: in a fibre of an embedded database."""
+        """Whether the caller is a fibre of an embedded database, which no other node shares."""
         return self._embedded is not None and fibres.inside()
-
-    @property
-    def has_written(self) -> bool:
-        """Whether what was to precede the first write was written with one, or by `settle`."""
-        return self._first is None
 
     def settle(self) -> None:
         """Write what was to precede the first write, if there was none. Raises what it raises."""

@@ -11,10 +11,8 @@ another one has written: apart, every read after a commit would begin with an em
 
 import asyncio
 import datetime as dt
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -22,8 +20,9 @@ from sqlalchemy import Connection
 
 from certmint.model.errors import CertmintError, Misconfigured, Unavailable
 from certmint.registry import audit, failures, fibres
-from certmint.registry.compiled import Memory, changes, raw
+from certmint.registry.compiled import changes, data_version, raw
 from certmint.registry.group import LARGEST_GROUP, for_another
+from certmint.registry.memory import Memory
 
 T = TypeVar("T")
 First = Callable[[Connection], object]
@@ -33,16 +32,14 @@ _RETRY_S = 0.001
 _QUIET_ROUNDS = 8
 _AT_ONCE = "PRAGMA busy_timeout=0"
 
-log = logging.getLogger("certmint.registry")
-
 
 class _Turn(Generic[T]):
-    """One fibre's work, what precedes it, and what to call when it is durable or has failed."""
+    """One fibre's work, what precedes it, and the fibre."""
 
     def __init__(
-        self, work: Callable[[Connection], T], first: First | None, ended: Callable[[], None]
+        self, work: Callable[[Connection], T], first: First | None, fibre: fibres.Fibre
     ) -> None:
-        self.work, self.first, self.ended = work, first, ended
+        self.work, self.first, self.fibre = work, first, fibre
         self.result: T
         self.error: BaseException | None = None
 
@@ -95,21 +92,10 @@ class LoopConnection:
 
         `first` precedes it in the same transaction, and stays if `work` fails.
         """
-        turn: _Turn[T] = _Turn(work, first, partial(fibres.resume, fibres.current()))
+        turn: _Turn[T] = _Turn(work, first, fibres.current())
         self._add(turn)
         fibres.park()
         return turn.outcome()
-
-    def write_behind(self, work: First, ended: Callable[[], None]) -> None:
-        """Write with the next commit, and do not wait for it."""
-
-        def told() -> None:
-            ended()
-            if turn.error is not None:
-                log.error("what nobody waited for was not written", exc_info=turn.error)
-
-        turn = _Turn(work, None, told)
-        self._add(turn)
 
     def close(self) -> None:
         """Let go of the connection, and with it of whatever is left of a transaction."""
@@ -145,7 +131,7 @@ class LoopConnection:
                 self._is_patient = True
             raw(tx, "BEGIN")
             self._reading = loop
-            self._memory.open(tx)
+            self._memory.open(data_version(tx))
             self._changes = changes(tx)
             loop.call_soon(self._end_reading)
         return tx
@@ -195,6 +181,7 @@ class LoopConnection:
             _run_all(tx, self._memory, group)
             audit.advance(tx, self._memory)
             raw(tx, "COMMIT")  # durable from here, and not before: no fibre has gone on yet
+            self._memory.committed()
         except Exception as error:  # noqa: BLE001 - as above
             failure = error
         self._settle(group, failure)
@@ -206,7 +193,7 @@ class LoopConnection:
         for turn in group:
             if failure is not None:
                 turn.error = for_another(failure)
-            turn.ended()
+            fibres.resume(turn.fibre)
         self._gathering = None
         if self._queue:
             self._gather_in(asyncio.get_running_loop())
@@ -253,14 +240,14 @@ def _run_all(tx: Connection, memory: Memory, group: list[_Turn[Any]]) -> None:
         raise  # storage failed under us; SQLite may have rolled back the whole transaction
     except Exception:  # noqa: BLE001 - whoever's it is meets it again below
         raw(tx, "ROLLBACK TO everything")
-        memory.head = None
+        memory.rolled_back()
         for turn in group:
             turn.run_carefully(tx, memory)
 
 
 def _kept(tx: Connection, memory: Memory, work: First) -> Exception | None:
     """Run it, and undo it if it fails: what it raised, for the fibre that it belongs to."""
-    head = memory.head
+    before = memory.savepoint()
     raw(tx, "SAVEPOINT turn")
     try:
         work(tx)
@@ -268,7 +255,7 @@ def _kept(tx: Connection, memory: Memory, work: First) -> Exception | None:
         raise
     except Exception as error:  # noqa: BLE001 - as said
         raw(tx, "ROLLBACK TO turn")
-        memory.head = head
+        memory.back_to(before)
         return error
     raw(tx, "RELEASE turn")
     return None

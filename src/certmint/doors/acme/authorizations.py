@@ -11,6 +11,7 @@ from certmint.doors.acme.requests import Call
 from certmint.doors.acme.services import Services, Validators, json_answer, link
 from certmint.doors.http import Answer
 from certmint.enrolment.acme import attesting, authorizations, challenges
+from certmint.enrolment.acme.nonces import BadNonce
 from certmint.model.acme import (
     Authorization,
     AuthorizationState,
@@ -86,10 +87,16 @@ class Authorizations:
             self._validate(call, taken)
 
     def _validate(self, call: Call, taken: challenges.Taken) -> None:
-        validate = partial(
-            challenges.validate, call.db, call.signer, taken, call.place,
-            self._on.network, self._on.clock(), self._on.limits,
-        )  # fmt: skip
+        replayed: list[BadNonce] = []
+
+        def validate() -> None:
+            try:
+                challenges.validate(
+                    call.db, call.signer, taken, call.place, self._on.network, self._on.clock(),
+                    self._on.limits,
+                )  # fmt: skip
+            except BadNonce as refusal:  # another node was asked the same
+                replayed.append(refusal)
 
         def mark() -> None:
             if taken.challenge.state is ChallengeState.PENDING:
@@ -97,6 +104,8 @@ class Authorizations:
                     taken.mark(call.db, call.now)
 
         self._validators.look(taken.challenge.id, validate, mark)
+        if replayed:
+            raise replayed[0]
 
     def foresee(self, call: Call, ids: Sequence[str]) -> bool:
         """Look for persistent records at once, where the directory has that challenge."""

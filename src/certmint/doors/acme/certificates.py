@@ -37,11 +37,12 @@ class Certificates:
         order = self._orders.found(call, call.params["order"])
         if order.serial is None or self._orders.renewal(call, order) is not None:
             raise ACMEProblem("malformed", "the order has no certificate here, or not yet", 404)
+        issuer = order.authority_id or ""
         with call.db.read() as tx:
-            found = reads.certificate(tx, order.tenant_id, order.serial, order.authority_id)
-            if found is None:
+            der = reads.certificate_der(tx, order.tenant_id, issuer, order.serial)
+            if der is None:
                 raise ACMEProblem("malformed", "there is no such certificate", 404)
-            chains = certificates.chains(tx, found)
+            chains = certificates.chains(tx, order.tenant_id, issuer, der)
         number = call.params.get("number", "0")
         if not re.fullmatch("[0-9]{1,3}", number) or int(number) >= len(chains):
             raise ACMEProblem("malformed", "the certificate has no such chain", 404)
@@ -78,7 +79,7 @@ class Certificates:
     def _current(self, renewal: AutoRenewal, now: dt.datetime) -> Answer:
         with self._on.db.read() as tx:
             found = star.current(tx, renewal, now)
-            chains = certificates.chains(tx, found)
+            chains = certificates.chains(tx, found.tenant_id, found.authority_id, found.der)
         answer = _pem(chains[0])
         _dates(answer, found)
         return answer

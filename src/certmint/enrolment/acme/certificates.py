@@ -5,26 +5,34 @@ The default leaves the root out. Where the registry knows another certificate of
 there is a chain by that way too. Each comes with its root as well, for clients that want it.
 """
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
 from certmint.enrolment.chains import pem
-from certmint.model.entities import Authority, Certificate
+from certmint.model.entities import Authority
 from certmint.registry import reads
 from certmint.registry.engine import Transaction
 
-
-def chains(tx: Transaction, found: Certificate) -> list[str]:
-    """Every chain of a certificate in PEM, the default first."""
-    known = tuple(each for each in reads.authorities(tx, found.tenant_id) if each.der)
-    leaf = pem(found.der)
-    return [leaf + above for above in _above(known, found.authority_id)]
+_MOST_MADE = 1024
+# What stands above the leaves of an authority, and the authorities that it was made of: as long
+# as the registry gives the very same ones, it is the same.
+_made: dict[tuple[str, str], tuple[Sequence[Authority], tuple[str, ...]]] = {}
 
 
-@lru_cache(maxsize=1024)
-def _above(known: tuple[Authority, ...], authority_id: str) -> tuple[str, ...]:
+def chains(tx: Transaction, tenant_id: str, authority_id: str, der: bytes) -> list[str]:
+    """Every chain of a certificate of this authority in PEM, the default first."""
+    known = reads.known_authorities(tx, tenant_id)
+    made = _made.get((tenant_id, authority_id))
+    if made is None or made[0] is not known:
+        if len(_made) >= _MOST_MADE:
+            _made.clear()
+        made = _made[tenant_id, authority_id] = (known, _above(known, authority_id))
+    leaf = pem(der)
+    return [leaf + above for above in made[1]]
+
+
+def _above(known: Sequence[Authority], authority_id: str) -> tuple[str, ...]:
     """What stands above a leaf in each of its chains, in PEM."""
-    ways = _ways({each.id: each for each in known}, authority_id)
+    ways = _ways({each.id: each for each in known if each.der}, authority_id)
     shown = [way[:-1] for way in ways] + ways
     texts = ["".join(pem(link.der) for link in way) for way in shown]
     return tuple(dict.fromkeys(texts))

@@ -2,9 +2,7 @@
 
 A nonce carries its own time and MAC, so that handing one out stores nothing; using one stores it
 until it would have expired anyway, so that it is used once in the whole installation. A request
-that changes something stores it in the transaction of its first change. One that only reads is
-answered while its nonce is on the way to the disk: if the power fails in that millisecond, the
-same question can be asked once more.
+stores it in the transaction of its first change, or before it is answered.
 """
 
 import base64
@@ -77,25 +75,16 @@ class Spending:
 
     def settle(self) -> None:
         """The request is over: spend its nonce, unless its first write did. Raises BadNonce."""
-        if self.db.has_written or not self.db.commits_beside:
-            try:
-                self.db.settle()
-            finally:
-                self._in_use.discard(self._nonce)
-            return
-        self.check()
-        self.db.write_behind(
-            lambda tx: writes.use_acme_nonce(tx, self._nonce, self._expires_at),
-            lambda: self._in_use.discard(self._nonce),  # from here on the registry knows it
-        )
+        try:
+            self.db.settle()
+        finally:
+            self._in_use.discard(self._nonce)
 
     def check(self) -> None:
         """Raises BadNonce if it was spent before: for what is begun before anything is written."""
         with self.db.read() as tx:
-            is_used = reads.is_acme_nonce_used(tx, self._nonce)
-        if is_used:
-            self._in_use.discard(self._nonce)
-            raise BadNonce
+            if reads.is_acme_nonce_used(tx, self._nonce):
+                raise BadNonce
 
     def _spend(self, tx: Transaction) -> None:
         if not writes.use_acme_nonce(tx, self._nonce, self._expires_at):

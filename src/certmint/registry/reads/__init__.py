@@ -59,6 +59,7 @@ from certmint.registry.reads.authorities import (
     authority_by_key_id,
     authority_by_name,
     authority_for_status,
+    known_authorities,
     latest_crl,
 )
 from certmint.registry.reads.campaigns import (
@@ -77,6 +78,7 @@ from certmint.registry.reads.campaigns import (
 from certmint.registry.reads.certificates import (
     batch_certificates,
     certificate,
+    certificate_der,
     certificate_status,
     certificates,
     certificates_with_key,
@@ -215,6 +217,7 @@ __all__ = [
     "campaigns",
     "certificate",
     "certificate_by_issuer_key",
+    "certificate_der",
     "certificate_status",
     "certificates",
     "certificates_with_key",
@@ -254,6 +257,7 @@ __all__ = [
     "job",
     "jobs",
     "key_records",
+    "known_authorities",
     "label_secret",
     "latest_certificate",
     "latest_crl",

@@ -23,6 +23,7 @@ from certmint.model.serial import Serial
 from certmint.registry import acme_rows, schema
 from certmint.registry.compiled import Among, Compiled
 from certmint.registry.engine import Transaction
+from certmint.registry.memory import Memory, memory_of
 from certmint.registry.rows import Row
 
 _MANUFACTURER = schema.manufacturer.c
@@ -223,7 +224,14 @@ def is_acme_nonce_used(tx: Transaction, nonce: str) -> bool:
 
 def acme_order(tx: Transaction, account_id: str, order_id: str) -> Order | None:
     """An order of the account by its id."""
-    return next(iter(_orders(tx, _ORDER_BY_ID.all(tx, account_id=account_id, id=order_id))), None)
+    memory = memory_of(tx)
+    known: Order | None = memory.value(order_id) if memory is not None else None
+    if known is not None:
+        return known if known.account_id == account_id else None
+    found = _orders(tx, _ORDER_BY_ID.all(tx, account_id=account_id, id=order_id))
+    if found and memory is not None:
+        memory.keep(order_id, found[0])
+    return found[0] if found else None
 
 
 def acme_orders(
@@ -301,8 +309,16 @@ def acme_authorizations(
     tx: Transaction, account_id: str, ids: Iterable[str]
 ) -> dict[str, Authorization]:
     """Those of the authorizations that the account has, by id, with their challenges."""
-    found = _AUTHORIZATIONS.all(tx, ids, account_id=account_id)
-    return {each.id: each for each in _with_challenges(tx, found)}
+    memory, wanted = memory_of(tx), list(ids)
+    known: dict[str, Authorization] = {}
+    if memory is not None:
+        known = {key: value for key in wanted if (value := memory.value(key)) is not None}
+    unknown = [key for key in wanted if key not in known]
+    for each in _with_challenges(tx, _AUTHORIZATIONS.all(tx, unknown, account_id=account_id)):
+        known[each.id] = each
+        if memory is not None:
+            keep_authorization(memory, each)
+    return {key: each for key, each in known.items() if each.account_id == account_id}
 
 
 def valid_acme_authorizations(
@@ -329,12 +345,16 @@ def acme_challenge(
     tx: Transaction, account_id: str, challenge_id: str
 ) -> tuple[Authorization, Challenge] | None:
     """A challenge of the account by its id, and the authorization that it is for."""
+    if (known := _known_challenge(tx, account_id, challenge_id)) is not None:
+        return known
     found = _CHALLENGE_BY_ID.all(tx, account_id=account_id, id=challenge_id)
     return next(iter(_with_authorizations(tx, found)), None)
 
 
 def acme_challenge_alone(tx: Transaction, account_id: str, challenge_id: str) -> Challenge | None:
     """A challenge of the account by its id."""
+    if (known := _known_challenge(tx, account_id, challenge_id)) is not None:
+        return known[1]
     row = _CHALLENGE_BY_ID.first(tx, account_id=account_id, id=challenge_id)
     return None if row is None else acme_rows.challenge_of(row)
 
@@ -350,6 +370,25 @@ def stale_acme_challenges(
         .limit(limit)
     )
     return _with_authorizations(tx, tx.execute(query).all())
+
+
+def keep_authorization(memory: Memory, authorization: Authorization) -> None:
+    """Know an authorization, and by its challenges too."""
+    memory.keep(authorization.id, authorization)
+    for challenge in authorization.challenges:
+        memory.keep(challenge.id, authorization.id)
+
+
+def _known_challenge(
+    tx: Transaction, account_id: str, challenge_id: str
+) -> tuple[Authorization, Challenge] | None:
+    memory = memory_of(tx)
+    if memory is None or (authorization_id := memory.value(challenge_id)) is None:
+        return None
+    found: Authorization | None = memory.value(authorization_id)
+    if found is None or found.account_id != account_id:
+        return None
+    return next(((found, each) for each in found.challenges if each.id == challenge_id), None)
 
 
 def _account(tx: Transaction, *where: sa.ColumnElement[bool]) -> Account | None:

@@ -32,6 +32,12 @@ _BY_AUTHORITY = Compiled(
         _CERTIFICATE.serial == sa.bindparam("serial"),
     )
 )
+_DER = Compiled(
+    sa.select(_CERTIFICATE.tenant_id, _CERTIFICATE.der).where(
+        _CERTIFICATE.authority_id == sa.bindparam("authority_id"),
+        _CERTIFICATE.serial == sa.bindparam("serial"),
+    )
+)
 _BY_SERIAL = Compiled(
     sa.select(schema.certificate)
     .where(
@@ -122,6 +128,14 @@ def certificate(
     if row is None or row.tenant_id != tenant_id:
         return None
     return rows.certificate_of(row)
+
+
+def certificate_der(
+    tx: Transaction, tenant_id: str, authority_id: str, serial: Serial
+) -> bytes | None:
+    """A certificate of the tenant in DER; empty for one that was never stored."""
+    row = _DER.first(tx, authority_id=authority_id, serial=serial)
+    return None if row is None or row.tenant_id != tenant_id else bytes(row.der)
 
 
 def presented_certificate(tx: Transaction, authority_id: str, serial: Serial) -> Certificate | None:

@@ -40,6 +40,8 @@ from certmint.model.states import after
 from certmint.registry import acme_rows, documents, schema
 from certmint.registry.compiled import Compiled
 from certmint.registry.engine import Transaction
+from certmint.registry.memory import Memory, memory_of
+from certmint.registry.reads.acme import keep_authorization
 from certmint.registry.rows import Row
 from certmint.registry.statements import add, count, insert_if_absent, log
 
@@ -298,6 +300,8 @@ def add_acme_order(tx: Transaction, order: Order, authorizations: Sequence[Autho
     _ADD_ORDER.run(tx, acme_rows.order_row(order))
     add_acme_authorizations(tx, authorizations)
     _ADD_PART.run(tx, acme_rows.order_authorization_rows(order))
+    if (memory := memory_of(tx)) is not None:
+        memory.keep(order.id, order)
 
 
 def add_acme_authorizations(tx: Transaction, authorizations: Sequence[Authorization]) -> None:
@@ -305,6 +309,9 @@ def add_acme_authorizations(tx: Transaction, authorizations: Sequence[Authorizat
     _ADD_AUTHORIZATION.run(tx, [acme_rows.authorization_row(new) for new in authorizations])
     challenges = [row for new in authorizations for row in acme_rows.challenge_rows(new)]
     _ADD_CHALLENGE.run(tx, challenges)
+    if (memory := memory_of(tx)) is not None:
+        for new in authorizations:
+            keep_authorization(memory, new)
 
 
 def move_acme_order(
@@ -330,6 +337,14 @@ def move_acme_order(
     if serial is not None:
         values["serial"] = serial
     _set(tx, schema.acme_order, tenant_id, order_id, from_state, values)
+    memory = memory_of(tx)
+    known: Order | None = memory.current(order_id) if memory is not None else None
+    if memory is not None and known is not None:
+        moved = dataclasses.replace(
+            known, state=to_state, error=error, authority_id=authority_id or known.authority_id,
+            serial=serial or known.serial,
+        )  # fmt: skip
+        memory.keep(order_id, moved)
     return to_state
 
 
@@ -356,6 +371,14 @@ def move_acme_authorization(
     if expires_at is not None:
         values["expires_at"] = expires_at
     _set(tx, schema.acme_authorization, tenant_id, authorization_id, from_state, values)
+    memory = memory_of(tx)
+    known: Authorization | None = memory.current(authorization_id) if memory is not None else None
+    if memory is not None and known is not None:
+        moved = dataclasses.replace(
+            known, state=to_state, evidence=evidence or known.evidence,
+            expires_at=expires_at or known.expires_at,
+        )  # fmt: skip
+        memory.keep(authorization_id, moved)
     log(
         tx, f"acme-authorization.{event}", tenant_id, authorization_id,
         by=by, at=at, evidence=evidence,
@@ -380,7 +403,30 @@ def move_acme_challenge(
     if validated_at is not None:
         values["validated_at"] = validated_at
     _set(tx, schema.acme_challenge, tenant_id, challenge_id, from_state, values)
+    if (memory := memory_of(tx)) is not None:
+        _move_known_challenge(memory, challenge_id, to_state, error, validated_at)
     return to_state
+
+
+def _move_known_challenge(
+    memory: Memory,
+    challenge_id: str,
+    state: ChallengeState,
+    error: str,
+    validated_at: dt.datetime | None,
+) -> None:
+    known: Authorization | None = memory.current(memory.current(challenge_id))
+    if known is None:
+        return
+    challenges = tuple(
+        dataclasses.replace(
+            each, state=state, error=error, validated_at=validated_at or each.validated_at
+        )
+        if each.id == challenge_id
+        else each
+        for each in known.challenges
+    )
+    memory.keep(known.id, dataclasses.replace(known, challenges=challenges))
 
 
 def use_acme_nonce(tx: Transaction, nonce: str, expires_at: dt.datetime) -> bool:
