@@ -153,7 +153,7 @@ def test_an_account_sees_nothing_of_another_one(client, maker, make_client, db: 
                 reads.acme_authorizations(tx, account_id, [made.id, pending.id]),
                 reads.acme_challenge(tx, account_id, made.challenges[0].id),
                 reads.valid_acme_authorizations(tx, account_id, wanted, NOW),
-                reads.pending_acme_authorizations(tx, account_id, wanted, NOW),
+                reads.live_acme_authorizations(tx, account_id, wanted, NOW),
             ]
 
     assert all(seen(client.account.id))
@@ -393,7 +393,7 @@ def test_an_authorization_is_used_again_while_it_lasts(db: Database, client) -> 
         client.order(made)
         return made
 
-    valid, pending = AuthorizationState.VALID, AuthorizationState.PENDING
+    valid = AuthorizationState.VALID
     long = stored(state=valid, expires_at=NOW + 3 * DAY)
     short = stored(state=valid)
     waiting = stored()
@@ -403,20 +403,19 @@ def test_an_authorization_is_used_again_while_it_lasts(db: Database, client) -> 
     stored(state=AuthorizationState.DEACTIVATED)
     stored(identifier=Identifier(IdentifierType.IP, "192.0.2.1"), state=valid)
 
-    def found(state: AuthorizationState, *wanted: tuple[str, str, bool]) -> list[Any]:
-        read = (
-            reads.valid_acme_authorizations if state is valid else reads.pending_acme_authorizations
-        )
+    def found(*wanted: tuple[str, str, bool]) -> list[Any]:
         with db.read() as tx:
-            return read(tx, client.account.id, wanted, NOW)
+            live = reads.live_acme_authorizations(tx, client.account.id, wanted, NOW)
+            lasting = reads.valid_acme_authorizations(tx, client.account.id, wanted, NOW)
+        assert lasting == [each for each in live if each.state is valid]
+        return live
 
     r1, r2 = ("dns", "r1.example.com", False), ("dns", "r2.example.com", False)
-    assert found(valid, r1) == [short, long]
-    assert found(pending, r1, r2) == [waiting]
-    assert found(valid, ("dns", "r1.example.com", True)) == [wildcard]
-    assert found(valid, r2, r1) == [short, other, long]
-    assert found(valid, ("ip", "r1.example.com", False), ("dns", "192.0.2.1", False)) == []
-    assert found(valid) == []
+    assert found(r1) == [waiting, short, long]
+    assert found(("dns", "r1.example.com", True)) == [wildcard]
+    assert found(r2, r1) == [waiting, short, other, long]
+    assert found(("ip", "r1.example.com", False), ("dns", "192.0.2.1", False)) == []
+    assert found() == []
 
 
 @pytest.mark.parametrize("state", list(ChallengeState))

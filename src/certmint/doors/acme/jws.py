@@ -10,7 +10,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +17,12 @@ from typing import Any
 import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256")
 MAC_ALGORITHMS = ("HS256", "HS384", "HS512")
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+_BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_FILLING = (b"", b"===", b"==", b"=")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _CURVES: dict[str, tuple[type[ec.EllipticCurve], int, str]] = {
     "P-256": (ec.SECP256R1, 32, "ES256"),
@@ -80,11 +80,13 @@ def b64url(data: bytes) -> str:
 
 def unb64url(text: object, what: str) -> bytes:
     """The octets of base64url text. Raises Malformed for padding or any other character."""
-    if not isinstance(text, str) or not _BASE64URL.match(text):
+    if not isinstance(text, str) or not text.isascii():
+        raise Malformed(f"{what} is not base64url without padding")
+    octets = text.encode()
+    if octets.translate(None, _BASE64URL):  # something else is left
         raise Malformed(f"{what} is not base64url without padding")
     try:
-        filling = b"=" * (-len(text) % 4)
-        return binascii.a2b_base64(text.encode().translate(_STANDARD) + filling)
+        return binascii.a2b_base64(octets.translate(_STANDARD) + _FILLING[len(octets) % 4])
     except binascii.Error:
         raise Malformed(f"{what} is not base64url without padding") from None
 
@@ -207,10 +209,18 @@ def _ecdsa(digest: hashes.HashAlgorithm, size: int) -> Callable[[Any, bytes, byt
     def check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
         if len(signature) != 2 * size:
             raise InvalidSignature
-        r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
-        key.verify(utils.encode_dss_signature(r, s), signed, algorithm)
+        content = _integer(signature[:size]) + _integer(signature[size:])
+        key.verify(b"\x30%c%b" % (len(content), content), signed, algorithm)
 
     return check
+
+
+def _integer(octets: bytes) -> bytes:
+    """A non-negative ASN.1 INTEGER of fewer than 127 octets."""
+    octets = octets.lstrip(b"\0") or b"\0"
+    if octets[0] & 0x80:
+        octets = b"\0" + octets
+    return b"\x02%c%b" % (len(octets), octets)
 
 
 def _rs256(key: rsa.RSAPublicKey, signature: bytes, signed: bytes) -> None:

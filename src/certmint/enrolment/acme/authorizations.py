@@ -129,10 +129,7 @@ def held(
     if directory.allows_subdomains:
         for identifier in wanted:
             keys |= dict.fromkeys((i.type.value, i.value, False) for i in ancestors(identifier))
-    return [
-        *reads.pending_acme_authorizations(tx, account.id, list(keys), now),
-        *reads.valid_acme_authorizations(tx, account.id, list(keys), now),
-    ]
+    return reads.live_acme_authorizations(tx, account.id, list(keys), now)
 
 
 def ancestors(identifier: Identifier) -> list[Identifier]:

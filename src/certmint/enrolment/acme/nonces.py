@@ -6,6 +6,7 @@ stores it in the transaction of its first change, or before it is answered.
 """
 
 import base64
+import binascii
 import datetime as dt
 import hashlib
 import hmac
@@ -15,6 +16,7 @@ from certmint.registry import reads, writes
 from certmint.registry.engine import Database, Transaction
 
 LIFE = dt.timedelta(hours=24)
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _MAC_OCTETS, _RANDOM_OCTETS = 16, 16
 
 
@@ -33,7 +35,8 @@ class Nonces:
     def make(self, now: dt.datetime, random_bytes: RandomBytes) -> str:
         """A fresh nonce: seconds, 128 random bits, MAC; base64url."""
         body = int(now.timestamp()).to_bytes(5, "big") + random_bytes(_RANDOM_OCTETS)
-        return base64.urlsafe_b64encode(body + self._mac(body)).rstrip(b"=").decode()
+        text = binascii.b2a_base64(body + self._mac(body), newline=False)
+        return text.translate(_URL_SAFE, b"=").decode()
 
     def accept(self, nonce: object, now: dt.datetime) -> "Spending":
         """Let a request have this nonce. Raises BadNonce if it is not ours, not fresh, or in use.

@@ -4,7 +4,6 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from certmint.model.errors import Refused
 from certmint.model.request import CertificateRequest, Facts
 
 Check = Callable[[CertificateRequest, Facts, dt.datetime], str | None]
@@ -21,9 +20,3 @@ class Rule:
     source: str
     sentence: str
     check: Check
-
-    def enforce(self, request: CertificateRequest, facts: Facts, now: dt.datetime) -> None:
-        """Raise Refused with this rule's code if the request breaks it."""
-        detail = self.check(request, facts, now)
-        if detail is not None:
-            raise Refused(self.code, detail)

@@ -38,6 +38,7 @@ _CHALLENGE = schema.acme_challenge.c
 # In the words of the partial indexes: a bound value would not let the planner use them.
 _IS_PENDING = sa.text("state = 'pending'")
 _IS_PROCESSING = sa.text("state = 'processing'")
+_IS_LIVE = sa.text("acme_authorization.state IN ('pending', 'valid')")
 _IS_PENDING_ORDER = sa.text("acme_order.state = 'pending'")
 
 _DIRECTORY_BY_URL = Compiled(
@@ -113,7 +114,7 @@ _OF_ANY_ACCOUNT = Among(sa.select(schema.acme_authorization), _AUTHORIZATION.id)
 _REUSABLE = Among(
     sa.select(schema.acme_authorization).where(
         _AUTHORIZATION.account_id == sa.bindparam("account_id"),
-        _AUTHORIZATION.state == sa.bindparam("state"),
+        _IS_LIVE,
         _AUTHORIZATION.expires_at > sa.bindparam("now"),
     ),
     _AUTHORIZATION.identifier,
@@ -321,24 +322,36 @@ def acme_authorizations(
     return {key: each for key, each in known.items() if each.account_id == account_id}
 
 
+def live_acme_authorizations(
+    tx: Transaction,
+    account_id: str,
+    identifiers: Sequence[WantedIdentifier],
+    now: dt.datetime,
+) -> list[Authorization]:
+    """The account's authorizations for these that are PENDING or VALID and have not expired.
+
+    Valid ones are behind the pending ones, and the longest-lived last.
+    """
+    wanted = {(str(kind), value, is_wildcard) for kind, value, is_wildcard in identifiers}
+    values = sorted({value for _, value, _ in wanted})
+    found = [
+        row
+        for row in _REUSABLE.all(tx, values, account_id=account_id, now=now)
+        if (row.identifier_type, row.identifier, bool(row.is_wildcard)) in wanted
+    ]
+    found.sort(key=lambda row: (row.state, row.expires_at, row.id))  # as it happens, p before v
+    return _with_challenges(tx, found)
+
+
 def valid_acme_authorizations(
     tx: Transaction,
     account_id: str,
     identifiers: Sequence[WantedIdentifier],
     now: dt.datetime,
 ) -> list[Authorization]:
-    """The account's VALID authorizations for these, not expired; the longest-lived last."""
-    return _reusable(tx, account_id, identifiers, AuthorizationState.VALID, now)
-
-
-def pending_acme_authorizations(
-    tx: Transaction,
-    account_id: str,
-    identifiers: Sequence[WantedIdentifier],
-    now: dt.datetime,
-) -> list[Authorization]:
-    """The account's PENDING authorizations for these, not expired; the longest-lived last."""
-    return _reusable(tx, account_id, identifiers, AuthorizationState.PENDING, now)
+    """Those of them that are VALID."""
+    found = live_acme_authorizations(tx, account_id, identifiers, now)
+    return [each for each in found if each.state is AuthorizationState.VALID]
 
 
 def acme_challenge(
@@ -401,24 +414,6 @@ def _orders(tx: Transaction, found: Sequence[Row]) -> list[Order]:
     for order_id, authorization_id in _PARTS.all(tx, parts):
         parts[order_id].append(authorization_id)
     return [acme_rows.order_of(row, parts[row.id]) for row in found]
-
-
-def _reusable(
-    tx: Transaction,
-    account_id: str,
-    identifiers: Sequence[WantedIdentifier],
-    state: AuthorizationState,
-    now: dt.datetime,
-) -> list[Authorization]:
-    wanted = {(str(kind), value, is_wildcard) for kind, value, is_wildcard in identifiers}
-    values = sorted({value for _, value, _ in wanted})
-    found = [
-        row
-        for row in _REUSABLE.all(tx, values, account_id=account_id, state=state.value, now=now)
-        if (row.identifier_type, row.identifier, bool(row.is_wildcard)) in wanted
-    ]
-    found.sort(key=lambda row: (row.expires_at, row.id))
-    return _with_challenges(tx, found)
 
 
 def _with_challenges(tx: Transaction, found: Sequence[Row]) -> list[Authorization]:
