@@ -84,6 +84,17 @@ def test_a_device_enrols_with_curl_and_openssl(server: World, tmp_path: Path) ->
     assert names_of(x509.load_pem_x509_certificate(leaf.read_bytes())) == ["r1.router.lan"]
 
 
+def test_the_names_of_fields_are_spelled_out(server: World) -> None:
+    """As in the standards' examples: libest finds no other spelling of any of these."""
+    url = server.url("cacerts", "acme~router")
+    _, _, found = curl(server, url)
+    _, _, refused = curl(server, *posted(server.url("simpleenroll")), given=encoded(csr()))
+
+    for field in (b"Content-Type: application/pkcs7-mime", b"Content-Length: ", b"Date: "):
+        assert b"\r\n" + field in found.partition(b"\r\n\r\n")[0]
+    assert b"\r\nWWW-Authenticate: Basic" in refused
+
+
 def test_an_owner_enrols_with_a_password(server: World) -> None:
     """curl sends the password when it is asked, inside TLS."""
     url = server.url("simpleenroll", "acme~router~R2")

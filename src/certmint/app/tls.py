@@ -13,6 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from certmint.app.spelling import SpellingTransport
 from certmint.model.errors import Misconfigured
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: policy judges time, from the registry
@@ -33,7 +34,9 @@ class LimitedProtocol(HttpToolsProtocol):
         tls = transport.get_extra_info("ssl_object")
         self.app_state = {**self.app_state, "tls": connection_facts(tls)}
         self._deadline = self.loop.call_later(HEADER_DEADLINE_S, transport.abort)
-        super().connection_made(transport)
+        # EST clients that compare the names of fields letter by letter come by TLS only.
+        spelled = transport if tls is None else SpellingTransport(transport)
+        super().connection_made(spelled)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
