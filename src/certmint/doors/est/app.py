@@ -68,6 +68,7 @@ class Call:
     method: str
     raw_path: bytes
     accept: str
+    user_agent: str
     content_type: str
     authorization: str = field(repr=False)
     body: bytes
@@ -104,6 +105,8 @@ class ESTDoor:
             response = await run_in_threadpool(work)
         else:
             response = await self._on.db.run(work)
+        if answers.wants_lines(call.user_agent):
+            response = answers.in_lines(response)
         await response(scope, receive, send)
 
     def _answer(self, call: Call) -> Response:
@@ -209,6 +212,7 @@ def _call(scope: Scope, body: bytes) -> Call:
         method=scope["method"],
         raw_path=scope["raw_path"],
         accept=headers.get(b"accept", ""),
+        user_agent=headers.get(b"user-agent", ""),
         content_type=headers.get(b"content-type", ""),
         authorization=headers.get(b"authorization", ""),
         body=body,

@@ -1,0 +1,82 @@
+"""What EST clients of others need, beyond the standards or before them; each was run against us."""
+
+import base64
+import email
+from collections.abc import Iterator
+
+import pytest
+from asgi import Answer
+from backstage import House
+from cryptography.hazmat.primitives.asymmetric import rsa
+from est_house import ESTHouse, csr, key_part, names_of, open_est
+
+LIBEST = {"user-agent": "libest 3.2.0p"}
+
+
+@pytest.fixture(scope="module")
+def est(house: House) -> ESTHouse:
+    """The EST door of the house."""
+    return open_est(house)
+
+
+@pytest.fixture
+def plain(est: ESTHouse) -> Iterator[ESTHouse]:
+    """The house while its profile lets keys leave under TLS alone."""
+    est.change_profile(plain_delivery=True)
+    yield est
+    est.change_profile(plain_delivery=False)
+
+
+def answers_with_base64(est: ESTHouse, headers: dict[str, str]) -> list[Answer]:
+    """One of each kind: CA certificates, attributes, a certificate."""
+    return [
+        est.get("cacerts", headers=headers),
+        est.get("csrattrs", headers=headers),
+        est.post("simpleenroll", csr(), peer=est.house.identity("R1"), headers=headers),
+    ]
+
+
+def test_answers_say_that_they_are_base64(plain: ESTHouse) -> None:
+    """Bouncy Castle and est-client-python take a body without the field for DER (RFC 7030 4.1.3).
+
+    libest skips a part without it.
+    """
+    for answer in answers_with_base64(plain, {}):
+        assert answer.status == 200
+        assert answer.headers["content-transfer-encoding"] == "base64"
+
+    delivered = plain.post("serverkeygen", csr(), peer=plain.house.identity("R3"))
+    head = f"Content-Type: {delivered.headers['content-type']}\r\n\r\n".encode()
+    parts = email.message_from_bytes(head + delivered.body).get_payload()
+    assert [each["content-transfer-encoding"] for each in parts] == ["base64", "base64"]
+    assert "content-transfer-encoding" not in delivered.headers
+
+
+def test_libest_gets_lines(plain: ESTHouse) -> None:
+    """OpenSSL's base64 BIO, with which it reads, finds nothing in one long line."""
+    for answer in answers_with_base64(plain, LIBEST):
+        lines = answer.body.splitlines()
+        assert len(lines) > 1
+        assert max(map(len, lines)) == 64
+        assert answer.headers["content-length"] == str(len(answer.body))
+        one = base64.b64encode(base64.b64decode(answer.body))
+        assert one == answer.body.replace(b"\n", b"")
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    peer = plain.house.identity("R3")
+    delivered = plain.post("serverkeygen", csr(key), peer=peer, headers=LIBEST)
+    assert names_of(key_part(delivered)[2]) == ["r3.router.lan"]
+    assert max(map(len, delivered.body.splitlines())) == 64
+    assert delivered.headers["content-length"] == str(len(delivered.body))
+
+
+def test_libest_is_refused_in_sentences(est: ESTHouse) -> None:
+    """What is no base64 stays as it is; nothing gets a length that may have none."""
+    refused = est.post("simpleenroll", csr(), headers=LIBEST)
+    nothing = est.get("csrattrs", "", headers=LIBEST)
+
+    assert refused.headers["certmint-code"] == "login-required"
+    assert refused.body.count(b"\n") == 1
+    assert refused.headers["content-length"] == str(len(refused.body))
+    assert (nothing.status, nothing.body) == (204, b"")
+    assert "content-length" not in nothing.headers
