@@ -8,7 +8,7 @@ import pytest
 from asgi import Answer
 from backstage import House
 from cryptography.hazmat.primitives.asymmetric import rsa
-from est_house import ESTHouse, csr, key_part, names_of, open_est
+from est_house import ESTHouse, certificates, csr, key_part, names_of, open_est
 
 LIBEST = {"user-agent": "libest 3.2.0p"}
 
@@ -80,3 +80,24 @@ def test_libest_is_refused_in_sentences(est: ESTHouse) -> None:
     assert refused.headers["content-length"] == str(len(refused.body))
     assert (nothing.status, nothing.body) == (204, b"")
     assert "content-length" not in nothing.headers
+
+
+@pytest.mark.parametrize("armour", ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"])
+def test_a_csr_may_come_in_armour(est: ESTHouse, armour: str) -> None:
+    """est-client-python sends PEM, and so does whoever forgets -outform DER."""
+    inside = base64.encodebytes(csr())
+    pem = f"-----BEGIN {armour}-----\r\n".encode() + inside + f"-----END {armour}-----\n".encode()
+
+    answer = est.post("simpleenroll", pem, peer=est.house.identity("R4"))
+
+    assert names_of(*certificates(answer)) == ["r4.router.lan"]
+
+
+def test_one_csr_comes_in_armour(est: ESTHouse) -> None:
+    """Two of them, or a certificate, are refused as before."""
+    for kind, count in (("CERTIFICATE REQUEST", 2), ("CERTIFICATE", 1)):
+        pem = b"-----BEGIN %b-----\n%b-----END %b-----\n" % (
+            kind.encode(), base64.encodebytes(csr()), kind.encode(),
+        )  # fmt: skip
+        answer = est.post("simpleenroll", pem * count, peer=est.house.identity("R4"))
+        assert (answer.status, answer.headers["certmint-code"]) == (400, "est-encoding")

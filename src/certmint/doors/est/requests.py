@@ -1,13 +1,15 @@
 """From the octets of an EST request to values: the path, the login, base64, PKCS#10.
 
 RFC 8951 3.1: a body is the base64 of DER, whatever Content-Transfer-Encoding says; whitespace and
-line breaks anywhere are skipped. PEM and plain DER are refused with a sentence, because half of
-the clients that send them would not read the answer either.
+line breaks anywhere are skipped. A client should not send PEM, and some do (est-client-python): a
+CSR's armour is the base64 of DER between two lines, so it is read. Plain DER is refused with a
+sentence.
 """
 
 import base64
 import binascii
 import hashlib
+import re
 import urllib.parse
 
 from cryptography import x509
@@ -36,6 +38,9 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 _WHITESPACE = b" \t\r\n"
+_ARMOUR = re.compile(
+    rb"\s*-----BEGIN ((?:NEW )?CERTIFICATE REQUEST)-----(.*)-----END \1-----\s*", re.DOTALL
+)
 _SEPARATOR = "~"
 
 
@@ -60,10 +65,13 @@ def split_path(raw_path: bytes) -> tuple[Label | None, str]:
 
 def unbase64(body: bytes) -> bytes:
     """What an EST body carries. Raises BadInput `est-encoding`."""
-    text = body.translate(None, _WHITESPACE)
+    armoured = _ARMOUR.fullmatch(body)
+    text = (armoured[2] if armoured else body).translate(None, _WHITESPACE)
     if text.startswith(b"-----BEGIN"):
         raise BadInput(
-            "est-encoding", "the body is PEM: send base64 without the BEGIN and END lines"
+            "est-encoding",
+            "the body is PEM of something else than one CSR: send base64 without the BEGIN and "
+            "END lines",
         )
     if _looks_like_der(body):
         raise BadInput("est-encoding", "the body is plain DER: send it as base64 (RFC 8951 3.1)")
