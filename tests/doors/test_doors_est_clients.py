@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 from asgi import Answer
 from backstage import House
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs7
 from est_house import ESTHouse, certificates, csr, key_part, names_of, open_est
 
 LIBEST = {"user-agent": "libest 3.2.0p"}
@@ -101,3 +103,17 @@ def test_one_csr_comes_in_armour(est: ESTHouse) -> None:
         )  # fmt: skip
         answer = est.post("simpleenroll", pem * count, peer=est.house.identity("R4"))
         assert (answer.status, answer.headers["certmint-code"]) == (400, "est-encoding")
+
+
+def test_a_renewal_may_repeat_the_names_of_what_is_shown(est: ESTHouse) -> None:
+    """libest renews with the names of the certificate that it shows; a service certificate of
+    serverAuth alone cannot be shown."""
+    shown = x509.load_der_x509_certificate(est.house.identity("R5"))
+    request = csr(subject=shown.subject.rfc4514_string())
+
+    answer = est.post("simplereenroll", request, peer=est.house.identity("R5"))
+    by_another = est.post("simplereenroll", request, peer=est.house.identity("R6"))
+
+    (leaf,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer.body))
+    assert (leaf.subject, names_of(leaf)) == (x509.Name([]), ["r5.router.lan"])
+    assert by_another.headers["certmint-code"] == "device-contradiction"

@@ -22,7 +22,7 @@ from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.facts import authority_chain
 from certmint.enrolment.issue import Gate
 from certmint.model.csr import CSR
-from certmint.model.entities import Product
+from certmint.model.entities import Certificate, Product
 from certmint.model.errors import (
     BadInput,
     CertmintError,
@@ -131,10 +131,14 @@ def reenrol(
     target: DeviceView,
     csr: CSR,
     asked: Asked,
-    asker: Asker,
+    caller: Caller,
     now: dt.datetime,
 ) -> renewal.Enrolled:
     """Renew (the same key) or rekey (a new one) the device's service certificate (4.2.2).
+
+    The CSR repeats that certificate's subject and SAN; or those of the certificate that is shown,
+    as clients do that copy what they authenticate with (libest): the names that are issued are the
+    product's either way.
 
     Raises NotFound `certificate-missing`, Refused `renewal-changes-names`, and what the gate
     refuses.
@@ -150,14 +154,19 @@ def reenrol(
             "certificate-missing",
             f"device {target.device.serial_number} has no certificate to renew: use simpleenroll",
         )
-    subject = x509.load_der_x509_certificate(old.der).subject
-    if asked.subject != subject or set(asked.names) != set(old.names):
+    if not any(_repeats(asked, each) for each in (old, caller.certificate) if each):
+        subject = x509.load_der_x509_certificate(old.der).subject
         raise Refused(
             "renewal-changes-names",
             "a renewal repeats the subject and the SAN of the certificate that it replaces: "
             f"subject {subject.rfc4514_string() or 'empty'}, SAN {', '.join(old.names)}",
         )
-    return renewal.renew(db, gate, target, csr, asker, now)
+    return enrol(db, gate, target, csr, caller.asker, now)
+
+
+def _repeats(asked: Asked, certificate: Certificate) -> bool:
+    subject = x509.load_der_x509_certificate(certificate.der).subject
+    return asked.subject == subject and set(asked.names) == set(certificate.names)
 
 
 def check_channel(product: Product, asked: Asked, channel: Channel) -> None:

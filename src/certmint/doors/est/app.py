@@ -164,7 +164,7 @@ class ESTDoor:
         target = est.device_of(db, caller, label, asked)
         est.check_channel(target.product, asked, call.channel)
         if is_renewal:
-            enrolled = est.reenrol(db, gate, target, csr, asked, caller.asker, now)
+            enrolled = est.reenrol(db, gate, target, csr, asked, caller, now)
         else:
             enrolled = est.enrol(db, gate, target, csr, caller.asker, now)
         return answers.certificate(enrolled, now)
