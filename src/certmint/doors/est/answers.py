@@ -24,6 +24,7 @@ from certmint.model.errors import (
     Misconfigured,
     Pending,
     TooOften,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -106,7 +107,13 @@ def refusal(error: CertmintError, accept: str) -> Response:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, Pending | TooOften):
         headers["Retry-After"] = str(error.retry_after)
-    response = said(status, STATUS[type(error)][1], error.code, detail, accept, headers)
+    if isinstance(error, Pending | Unauthenticated) and not accept:
+        # Bouncy Castle reads the body of neither, takes what it left unread for an error, and knows
+        # then nothing of waiting or of logins (RFC 7030 4.2.3: a sentence MAY be there). Who says
+        # what it accepts gets one.
+        response = Response(status_code=status, headers={CODE: error.code, **headers})
+    else:
+        response = said(status, STATUS[type(error)][1], error.code, detail, accept, headers)
     challenge(response, error)
     return response
 
