@@ -5,7 +5,7 @@ import email
 from collections.abc import Iterator
 
 import pytest
-from asgi import Answer
+from asgi import Answer, call
 from backstage import House
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -117,3 +117,18 @@ def test_a_renewal_may_repeat_the_names_of_what_is_shown(est: ESTHouse) -> None:
     (leaf,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer.body))
     assert (leaf.subject, names_of(leaf)) == (x509.Name([]), ["r5.router.lan"])
     assert by_another.headers["certmint-code"] == "device-contradiction"
+
+
+@pytest.mark.parametrize("label", ["acme%7Erouter", "acme%7erouter%7ER1", "acme~router~R%31"])
+def test_a_label_may_be_encoded(est: ESTHouse, label: str) -> None:
+    """Some libraries encode tildes, which nobody needs to (RFC 3986 2.3)."""
+    assert est.get("cacerts", label).body == est.get("cacerts").body
+
+
+def test_head_asks_what_get_asks(est: ESTHouse) -> None:
+    """RFC 9110 9.1: whoever has GET has HEAD; uvicorn leaves the body out."""
+    answer = call(est.app, "HEAD", "/.well-known/est/acme~router/cacerts")
+    wrong = call(est.app, "HEAD", "/.well-known/est/simpleenroll")
+
+    assert (answer.status, answer.headers["content-length"]) == (200, str(len(answer.body)))
+    assert (wrong.status, wrong.headers["allow"]) == (405, "POST")

@@ -115,7 +115,7 @@ class ESTDoor:
             if name not in self._operations:
                 raise NotFound("not-found", "there is no such EST operation")
             method, operation = self._operations[name]
-            if call.method != method:
+            if call.method != method and (call.method, method) != ("HEAD", "GET"):
                 detail = f"{name} is asked for by {method}"
                 return answers.said(
                     405, "The method is another one", "method-not-allowed", detail, call.accept,

@@ -42,6 +42,7 @@ _ARMOUR = re.compile(
     rb"\s*-----BEGIN ((?:NEW )?CERTIFICATE REQUEST)-----(.*)-----END \1-----\s*", re.DOTALL
 )
 _SEPARATOR = "~"
+_ENCODED = re.compile("%7e", re.IGNORECASE)
 
 
 def split_path(raw_path: bytes) -> tuple[Label | None, str]:
@@ -49,6 +50,7 @@ def split_path(raw_path: bytes) -> tuple[Label | None, str]:
 
     A label is `<manufacturer>~<product>` or `<manufacturer>~<product>~<serial number>`, each part
     percent-encoded where it has to be; it can never be an operation's name, which has no tilde.
+    Clients that encode the tildes as well mean the same (RFC 3986 6.2.2.2).
     Raises NotFound `not-found` or `label-unknown`.
     """
     parts = raw_path.partition(b"/.well-known/est/")[2].decode("ascii", "replace").split("/")
@@ -56,7 +58,8 @@ def split_path(raw_path: bytes) -> tuple[Label | None, str]:
         return None, parts[0]
     if len(parts) != 2:
         raise NotFound("not-found", "an EST path is /.well-known/est/[<label>/]<operation>")
-    fields = parts[0].split(_SEPARATOR, 2)
+    label = parts[0] if _SEPARATOR in parts[0] else _ENCODED.sub(_SEPARATOR, parts[0])
+    fields = label.split(_SEPARATOR, 2)
     if len(fields) < 2:
         raise NotFound("label-unknown", "a label is <manufacturer>~<product>[~<serial number>]")
     maker, product, *serial = (urllib.parse.unquote(each) for each in fields)
