@@ -37,6 +37,8 @@ from certmint.model.states import AuthorityState
 from certmint.registry import reads
 from certmint.registry.engine import Database, Transaction
 
+_MANY = 100  # products that a question without authentication has us look at
+
 
 @dataclass(frozen=True)
 class Label:
@@ -203,9 +205,11 @@ def anchors(db: Database, label: Label | None, shown_der: bytes | None) -> list[
     """The CAs of a product's service certificates in DER, nearest to the devices first.
 
     With every other generation of each: what has the same name or the same key (RFC 7030 4.1.3,
-    RFC 4210 4.4). Raises NotFound `label-unknown` or `label-missing`.
+    RFC 4210 4.4). Where nothing says which product is meant, but one CA certifies all of them, it
+    does not matter. Raises NotFound `label-unknown` or `label-missing`.
     """
     product, _ = _meant(db, label, shown_der)
+    product = product or _of_one_authority(db)
     if product is None:
         raise NotFound(
             "label-missing",
@@ -278,16 +282,23 @@ def _meant(
         return product, target if target and target.product.id == product.id else None
     if target is not None:
         return target.product, target
-    found = _first_two_products(db)
+    found = _first_products(db, 2)
     return (found[0] if len(found) == 1 else None), None
 
 
-def _first_two_products(db: Database) -> list[Product]:
+def _of_one_authority(db: Database) -> Product | None:
+    """Any product, if the same CA certifies the devices of all; None where there are too many."""
+    found = _first_products(db, _MANY)
+    authorities = {each.service_authority_id for each in found}
+    return found[0] if len(authorities) == 1 and len(found) < _MANY else None
+
+
+def _first_products(db: Database, limit: int) -> list[Product]:
     found: list[Product] = []
     after = None
     with db.read() as tx:
-        while len(found) < 2 and (page := reads.manufacturers(tx, after)):
+        while len(found) < limit and (page := reads.manufacturers(tx, after)):
             for each in page:
-                found += reads.products(tx, each.id, limit=2)
+                found += reads.products(tx, each.id, limit=limit)
             after = page[-1].slug
-    return found[:2]
+    return found[:limit]
