@@ -108,7 +108,7 @@ curl_words() { # an empty capath, or curl trusts the system's roots beside ours
 }
 http_request() { # HTTP/1.0: no chunks, and the server closes
 	set -- $1 $2 ${3-/dev/null}
-	printf '%s\r\n' "$1 $prefix$2 HTTP/1.0" "Host: $authority" ${owner_username:+"$(login)"} \
+	printf '%s\r\n' "$1 $prefix$2 HTTP/1.0" "Host: $authority" 'Accept: */*' ${owner_username:+"$(login)"} \
 		'Content-Type: application/pkcs10' "Content-Length: $(($(wc -c <$3)))" ''
 	cat $3
 }

@@ -154,6 +154,25 @@ def test_uci_knows_what_the_agent_knows() -> None:
     assert set(options) - {"enabled"} <= agent
 
 
+def test_uhttpd_reads_what_the_agent_keeps_fresh() -> None:
+    """The example's files are the live ones of the default configuration, whose reload restarts it.
+
+    By hand this was tried with a real uhttpd; no distribution but OpenWrt has one.
+    """
+    ours = dict(re.findall(r"option (\w+) '(.*)'", (OPENWRT / "certmint-agent.config").read_text()))
+    example = (PACKAGING / "examples/uhttpd").read_text()
+    theirs = dict(re.findall(r"(?m)^\toption (\w+) '(.*)'$", example))
+    live = f"{ours['service_folder']}/live"
+    assert (theirs["cert"], theirs["key"]) == (f"{live}/chain.pem", f"{live}/key.pem")
+    assert f"'{ours['reload_command']}'" in example
+    port = ours["check_address"].rpartition(":")[2]
+    listens = re.findall(r"list listen_https '.*:(\d+)'", example)
+    assert listens
+    assert set(listens) == {port}
+    lines = [line for line in example.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"config uhttpd 'main'|\t(list|option) \w+ '[^']*'", x) for x in lines)
+
+
 def test_procd_starts_the_agent_with_the_configuration_of_uci(tmp_path: Path) -> None:
     """The file is written before the start, for root alone; a change of it restarts the agent."""
     said = init_script(

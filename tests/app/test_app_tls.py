@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certmint.app.tls import server_context
+from certmint.app.tls import ReloadingContext, server_context
 
 PEM = serialization.Encoding.PEM
 NOW = dt.datetime.now(dt.UTC)
@@ -51,7 +51,11 @@ class Party:
 def handshake(folder: Path, trusted: list[str], device: Party) -> tuple[bytes | None, bool]:
     """What the server knows of the client, and whether the client was given a session."""
     folder.mkdir()
-    server = server_context(*Party("server").write(folder), trusted)
+    return shake(folder, server_context(*Party("server").write(folder), trusted), device)
+
+
+def shake(folder: Path, server: ssl.SSLContext, device: Party) -> tuple[bytes | None, bool]:
+    """The same, with a server that is there."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     client.load_cert_chain(*device.write(folder))
@@ -88,6 +92,25 @@ def test_a_stranger_is_sent_away(tmp_path: Path) -> None:
     issuing, other = Party("issuing CA"), Party("issuing CA")
     with pytest.raises(ssl.SSLError, match=r"(?i)verify.failed"):
         handshake(tmp_path / "c", [issuing.pem], Party("device", other))
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_anchors_change_while_it_listens(tmp_path: Path, others: int) -> None:
+    """Also from none: a server is started before its first authority is made."""
+    issuing = Party("issuing CA")
+    files = Party("server").write(tmp_path)
+    before = [Party("other CA").pem] * others
+    device = Party("device", issuing)
+    der = device.certificate.public_bytes(serialization.Encoding.DER)
+    holder = ReloadingContext(*files, before)
+    front = holder.listening()
+    (client := tmp_path / "client").mkdir()
+
+    holder.replace(*files, [issuing.pem])
+    assert shake(client, front, device)[0] == der
+    holder.replace(*files, before)
+    with pytest.raises(ssl.SSLError, match=r"(?i)verify.failed"):
+        shake(client, front, device)
 
 
 def test_no_tickets_are_handed_out(tmp_path: Path) -> None:

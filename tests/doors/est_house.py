@@ -48,7 +48,7 @@ class ESTHouse:
     ) -> Answer:
         """An EST request; a CSR in DER is sent as base64."""
         sent = base64.b64encode(body) if body[:1] == b"\x30" else body
-        told = {**CSR_TYPE, **(headers or {})}
+        told = {"accept": "*/*", **CSR_TYPE, **(headers or {})}
         return call(self.app, "POST", path(operation, label), body=sent, headers=told, **more)
 
     def transport_key(self, serial_number: str) -> tuple[bytes, bytes]:

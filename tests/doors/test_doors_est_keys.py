@@ -238,3 +238,19 @@ def test_names_of_others_are_refused_for_generated_keys_too(est: ESTHouse) -> No
     """The CSR asks for nothing that the certificate will not carry."""
     answer = est.post("serverkeygen", csr(names=("r2.router.lan",)), peer=est.house.identity("R1"))
     assert answer.headers["certmint-code"] == "csr-asks-more"
+
+
+def test_a_lost_key_does_not_make_a_clone(plain: ESTHouse) -> None:
+    """Asked for again with a certificate that the lost answer replaced: refused, and no more.
+
+    The key is another each time, since we make it; so it accuses nobody. The identity gets one.
+    """
+    peer = plain.house.service("R5").public_bytes(serialization.Encoding.DER)
+
+    lost = plain.post("serverkeygen", csr(), peer=peer)
+    again = plain.post("serverkeygen", csr(), peer=peer)
+    by_identity = plain.post("serverkeygen", csr(), peer=plain.house.identity("R5"))
+
+    assert lost.status == 200
+    assert (again.status, again.headers["certmint-code"]) == (403, "evidence-superseded")
+    assert by_identity.status == 200

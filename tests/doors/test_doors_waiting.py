@@ -65,6 +65,19 @@ def test_a_certificate_that_an_operator_approves(careful: ESTHouse, operation: s
     assert issued.public_key() == key.public_key()
 
 
+def test_who_reads_nothing_gets_no_sentence(careful: ESTHouse) -> None:
+    """Bouncy Castle sends no Accept, and fails at a 202 or 401 with a body: it reads none."""
+    peer, mute = careful.house.identity("R2"), {"accept": ""}
+    answer = careful.post("simpleenroll", csr(), peer=peer, headers=mute)
+    login = careful.post("simpleenroll", csr(), headers=mute)
+    assert (answer.status, answer.headers["retry-after"]) == (202, "60")
+    assert answer.headers["certmint-code"] == "request-pending"
+    assert (answer.headers["content-length"], answer.body) == ("0", b"")
+    assert (login.status, login.headers["certmint-code"]) == (401, "login-required")
+    assert login.headers["www-authenticate"].startswith("Basic ")
+    assert (login.headers["content-length"], login.body) == ("0", b"")
+
+
 def test_a_key_that_an_operator_approves(careful: ESTHouse) -> None:
     """serverkeygen waits as well, known by the key of the CSR that asks for it."""
     careful.change_profile(plain_delivery=True)

@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import email
 import http.client
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -82,6 +83,17 @@ def test_a_device_enrols_with_curl_and_openssl(server: World, tmp_path: Path) ->
         check=True, capture_output=True,
     )  # fmt: skip
     assert names_of(x509.load_pem_x509_certificate(leaf.read_bytes())) == ["r1.router.lan"]
+
+
+def test_the_names_of_fields_are_spelled_out(server: World) -> None:
+    """As in the standards' examples: libest finds no other spelling of any of these."""
+    url = server.url("cacerts", "acme~router")
+    _, _, found = curl(server, url)
+    _, _, refused = curl(server, *posted(server.url("simpleenroll")), given=encoded(csr()))
+
+    for field in (b"Content-Type: application/pkcs7-mime", b"Content-Length: ", b"Date: "):
+        assert b"\r\n" + field in found.partition(b"\r\n\r\n")[0]
+    assert b"\r\nWWW-Authenticate: Basic" in refused
 
 
 def test_an_owner_enrols_with_a_password(server: World) -> None:
@@ -163,6 +175,25 @@ def test_what_is_wrong_with_a_request_is_said_in_http(server: World) -> None:
     assert status == 0
     assert b" 403 " in answer.partition(b"\r\n")[0]
     assert b"certmint-code: renewal-changes-names" in answer.lower()
+
+
+def test_a_body_that_is_too_long_is_answered(server: World) -> None:
+    """A client that sends before it reads finds the refusal, and no torn connection."""
+    head = (
+        b"POST /.well-known/est/simpleenroll HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/pkcs10\r\nContent-Length: 8000000\r\n\r\n"
+    )
+    context = ssl.create_default_context(cafile=str(server.root))
+    context.load_cert_chain(*map(str, server.identity("R1")))
+    with (
+        socket.create_connection(("localhost", server.port), timeout=20) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as tls,
+    ):
+        tls.sendall(head + b"A" * 8_000_000)
+        answer = tls.makefile("rb").read()
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"body-too-long" in answer
 
 
 def test_a_csr_is_bound_to_its_tls_1_2_connection(server: World) -> None:

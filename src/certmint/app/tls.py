@@ -13,51 +13,82 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from certmint.app.spelling import SpellingTransport
 from certmint.model.errors import Misconfigured
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: policy judges time, from the registry
-HEADER_DEADLINE_S = 10.0
 MAX_HEADER_BYTES = 32 * 1024
+_NEVER = float("inf")
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a deadline and a size for the request head.
+    """uvicorn's protocol with a size for the request head, and deadlines for slow clients.
 
-    Overrides only the asyncio callbacks, and calls them through.
+    The head of each request, and not of the first alone, has to be there in time; of a body at
+    least so much in each period. One timer looks for as long as the connection lasts, which costs
+    less than one for each request. Overrides only the asyncio callbacks, and calls them through.
     """
 
-    _deadline: asyncio.TimerHandle | None = None
-    _head_bytes = 0
+    head_deadline_s = 10.0
+    body_period_s = 30.0
+    body_least = 8 * 1024  # octets in each such period, if the body has not ended with it
+    look_s = 2.0
+
+    _timer: asyncio.TimerHandle | None = None
+    _due: float | None = None  # when the client is too slow; None while it owes us nothing
+    _received = 0  # octets of this request
+    _enough = _NEVER  # that many of them move the deadline on; in the head none do
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         tls = transport.get_extra_info("ssl_object")
         self.app_state = {**self.app_state, "tls": connection_facts(tls)}
-        self._deadline = self.loop.call_later(HEADER_DEADLINE_S, transport.abort)
-        super().connection_made(transport)
+        self._await_head()
+        self._timer = self.loop.call_later(self.look_s, self._look)
+        # EST clients that compare the names of fields letter by letter come by TLS only.
+        spelled = transport if tls is None else SpellingTransport(transport)
+        super().connection_made(spelled)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
-        if self._deadline is not None and self._head_bytes > MAX_HEADER_BYTES:
-            self.transport.abort()
-            return
+        if self._due is None:  # whatever this is: uvicorn's own clock for idleness has stopped
+            self._await_head()
+        self._received += len(data)
         super().data_received(data)
-
-    def on_headers_complete(self) -> None:
-        self._stop_clock()
-        super().on_headers_complete()
+        # Looked at afterwards, since a body may have come in the same piece as its head.
+        if self._enough == _NEVER and self._received > MAX_HEADER_BYTES:
+            self.transport.abort()
 
     def on_message_begin(self) -> None:
-        self._head_bytes = 0
+        self._await_head()
         super().on_message_begin()
 
+    def on_headers_complete(self) -> None:
+        self._await_body()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._due, self._received = None, 0
+        super().on_message_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_clock()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
-    def _stop_clock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _await_head(self) -> None:
+        self._received, self._enough = 0, _NEVER
+        self._due = self.loop.time() + self.head_deadline_s
+
+    def _await_body(self) -> None:
+        self._enough = self._received + self.body_least
+        self._due = self.loop.time() + self.body_period_s
+
+    def _look(self) -> None:
+        if self._due is not None and self.loop.time() >= self._due:
+            if self._received < self._enough:
+                self.transport.abort()
+                return
+            self._await_body()
+        self._timer = self.loop.call_later(self.look_s, self._look)
 
 
 def connection_facts(tls: ssl.SSLObject | None) -> dict[str, object]:
@@ -137,9 +168,10 @@ def server_context(certificate: Path, key: Path, trusted: Sequence[str]) -> ssl.
         ) from None
     if trusted:
         context.load_verify_locations(cadata="".join(trusted))
-        context.verify_mode = ssl.CERT_OPTIONAL
-        # Each of them is one of ours, so the chain may end at the nearest.
-        context.verify_flags |= _NO_CHECK_TIME | ssl.VERIFY_X509_PARTIAL_CHAIN
+    # Without anybody to trust as well: a handshake takes these two from the context that listens,
+    # and only the anchors from the newest. Each anchor is one of ours, so the chain may end there.
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= _NO_CHECK_TIME | ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 

@@ -22,7 +22,7 @@ from certmint.enrolment.devices import DeviceView
 from certmint.enrolment.facts import authority_chain
 from certmint.enrolment.issue import Gate
 from certmint.model.csr import CSR
-from certmint.model.entities import Product
+from certmint.model.entities import Certificate, Product
 from certmint.model.errors import (
     BadInput,
     CertmintError,
@@ -36,6 +36,8 @@ from certmint.model.request import Asker
 from certmint.model.states import AuthorityState
 from certmint.registry import reads
 from certmint.registry.engine import Database, Transaction
+
+_MANY = 100  # products that a question without authentication has us look at
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,14 @@ def reenrol(
     target: DeviceView,
     csr: CSR,
     asked: Asked,
-    asker: Asker,
+    caller: Caller,
     now: dt.datetime,
 ) -> renewal.Enrolled:
     """Renew (the same key) or rekey (a new one) the device's service certificate (4.2.2).
+
+    The CSR repeats that certificate's subject and SAN; or those of the certificate that is shown,
+    as clients do that copy what they authenticate with (libest): the names that are issued are the
+    product's either way.
 
     Raises NotFound `certificate-missing`, Refused `renewal-changes-names`, and what the gate
     refuses.
@@ -150,14 +156,19 @@ def reenrol(
             "certificate-missing",
             f"device {target.device.serial_number} has no certificate to renew: use simpleenroll",
         )
-    subject = x509.load_der_x509_certificate(old.der).subject
-    if asked.subject != subject or set(asked.names) != set(old.names):
+    if not any(_repeats(asked, each) for each in (old, caller.certificate) if each):
+        subject = x509.load_der_x509_certificate(old.der).subject
         raise Refused(
             "renewal-changes-names",
             "a renewal repeats the subject and the SAN of the certificate that it replaces: "
             f"subject {subject.rfc4514_string() or 'empty'}, SAN {', '.join(old.names)}",
         )
-    return renewal.renew(db, gate, target, csr, asker, now)
+    return enrol(db, gate, target, csr, caller.asker, now)
+
+
+def _repeats(asked: Asked, certificate: Certificate) -> bool:
+    subject = x509.load_der_x509_certificate(certificate.der).subject
+    return asked.subject == subject and set(asked.names) == set(certificate.names)
 
 
 def check_channel(product: Product, asked: Asked, channel: Channel) -> None:
@@ -194,9 +205,11 @@ def anchors(db: Database, label: Label | None, shown_der: bytes | None) -> list[
     """The CAs of a product's service certificates in DER, nearest to the devices first.
 
     With every other generation of each: what has the same name or the same key (RFC 7030 4.1.3,
-    RFC 4210 4.4). Raises NotFound `label-unknown` or `label-missing`.
+    RFC 4210 4.4). Where nothing says which product is meant, but one CA certifies all of them, it
+    does not matter. Raises NotFound `label-unknown` or `label-missing`.
     """
     product, _ = _meant(db, label, shown_der)
+    product = product or _of_one_authority(db)
     if product is None:
         raise NotFound(
             "label-missing",
@@ -269,16 +282,23 @@ def _meant(
         return product, target if target and target.product.id == product.id else None
     if target is not None:
         return target.product, target
-    found = _first_two_products(db)
+    found = _first_products(db, 2)
     return (found[0] if len(found) == 1 else None), None
 
 
-def _first_two_products(db: Database) -> list[Product]:
+def _of_one_authority(db: Database) -> Product | None:
+    """Any product, if the same CA certifies the devices of all; None where there are too many."""
+    found = _first_products(db, _MANY)
+    authorities = {each.service_authority_id for each in found}
+    return found[0] if len(authorities) == 1 and len(found) < _MANY else None
+
+
+def _first_products(db: Database, limit: int) -> list[Product]:
     found: list[Product] = []
     after = None
     with db.read() as tx:
-        while len(found) < 2 and (page := reads.manufacturers(tx, after)):
+        while len(found) < limit and (page := reads.manufacturers(tx, after)):
             for each in page:
-                found += reads.products(tx, each.id, limit=2)
+                found += reads.products(tx, each.id, limit=limit)
             after = page[-1].slug
-    return found[:2]
+    return found[:limit]

@@ -1,12 +1,17 @@
 """What EST puts on the wire: base64 in one line, multipart for a key, and sentences for a refusal.
 
-One line, because some clients do not skip line breaks; RFC 8951 3.1 lets a server choose.
+One line, because some clients do not skip line breaks; RFC 8951 3.1 lets a server choose. libest
+alone gets lines, since it reads nothing else. RFC 8951 also makes Content-Transfer-Encoding
+superfluous, but clients that are older take a body without it for plain DER (Bouncy Castle,
+est-client-python), and a part without it for nothing (libest).
 """
 
 import base64
 import datetime as dt
 import logging
+import re
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from starlette.responses import Response
 
@@ -19,6 +24,7 @@ from certmint.model.errors import (
     Misconfigured,
     Pending,
     TooOften,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -27,6 +33,9 @@ PLAIN_KEY = "application/pkcs8"
 SEALED_KEY = "application/pkcs7-mime; smime-type=server-generated-key"
 CODE = "Certmint-Code"
 WINDOW = "Certmint-Renewal-Window"
+ENCODING = {"Content-Transfer-Encoding": "base64"}
+_LINE = 64  # as in PEM
+_LONG = re.compile(rb"^[A-Za-z0-9+/]{%d,}={0,2}(?=\r?$)" % _LINE, re.MULTILINE)
 _BOUNDARY = "certmint-server-generated-key"  # a hyphen is in no base64, so it ends nothing early
 
 log = logging.getLogger("certmint.est")
@@ -34,7 +43,28 @@ log = logging.getLogger("certmint.est")
 
 def base64_body(data: bytes, media_type: str) -> Response:
     """DER as EST carries it."""
-    return Response(base64.b64encode(data), media_type=media_type)
+    return Response(base64.b64encode(data), headers=ENCODING, media_type=media_type)
+
+
+def wants_lines(user_agent: str) -> bool:
+    """Whether a client reads base64 in lines only.
+
+    libest's decoder is OpenSSL's BIO, which skips what has no line break in its first kilobyte.
+    """
+    return user_agent.startswith("libest ")
+
+
+def in_lines(answer: Response) -> Response:
+    """The same answer, with its base64 broken into lines; a sentence has spaces, and stays."""
+    answer.body = _LONG.sub(_broken, bytes(answer.body))
+    if answer.status_code != HTTPStatus.NO_CONTENT:
+        answer.headers["Content-Length"] = str(len(answer.body))
+    return answer
+
+
+def _broken(line: re.Match[bytes]) -> bytes:
+    text = line[0]
+    return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))
 
 
 def certificate(enrolled: Enrolled, now: dt.datetime) -> Response:
@@ -52,7 +82,7 @@ def key_and_certificate(delivered: Delivered, now: dt.datetime) -> Response:
         (CERTIFICATES, certificates_only([delivered.enrolled.certificate.der])),
     )
     body = b"".join(
-        b"--%b\r\nContent-Type: %b\r\n\r\n%b\r\n"
+        b"--%b\r\nContent-Type: %b\r\nContent-Transfer-Encoding: base64\r\n\r\n%b\r\n"
         % (_BOUNDARY.encode(), media_type.encode(), base64.b64encode(data))
         for media_type, data in parts
     )
@@ -77,7 +107,13 @@ def refusal(error: CertmintError, accept: str) -> Response:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, Pending | TooOften):
         headers["Retry-After"] = str(error.retry_after)
-    response = said(status, STATUS[type(error)][1], error.code, detail, accept, headers)
+    if isinstance(error, Pending | Unauthenticated) and not accept:
+        # Bouncy Castle reads the body of neither, takes what it left unread for an error, and knows
+        # then nothing of waiting or of logins (RFC 7030 4.2.3: a sentence MAY be there). Who says
+        # what it accepts gets one.
+        response = Response(status_code=status, headers={CODE: error.code, **headers})
+    else:
+        response = said(status, STATUS[type(error)][1], error.code, detail, accept, headers)
     challenge(response, error)
     return response
 

@@ -68,6 +68,7 @@ class Call:
     method: str
     raw_path: bytes
     accept: str
+    user_agent: str
     content_type: str
     authorization: str = field(repr=False)
     body: bytes
@@ -104,6 +105,8 @@ class ESTDoor:
             response = await run_in_threadpool(work)
         else:
             response = await self._on.db.run(work)
+        if answers.wants_lines(call.user_agent):
+            response = answers.in_lines(response)
         await response(scope, receive, send)
 
     def _answer(self, call: Call) -> Response:
@@ -112,7 +115,7 @@ class ESTDoor:
             if name not in self._operations:
                 raise NotFound("not-found", "there is no such EST operation")
             method, operation = self._operations[name]
-            if call.method != method:
+            if call.method != method and (call.method, method) != ("HEAD", "GET"):
                 detail = f"{name} is asked for by {method}"
                 return answers.said(
                     405, "The method is another one", "method-not-allowed", detail, call.accept,
@@ -161,7 +164,7 @@ class ESTDoor:
         target = est.device_of(db, caller, label, asked)
         est.check_channel(target.product, asked, call.channel)
         if is_renewal:
-            enrolled = est.reenrol(db, gate, target, csr, asked, caller.asker, now)
+            enrolled = est.reenrol(db, gate, target, csr, asked, caller, now)
         else:
             enrolled = est.enrol(db, gate, target, csr, caller.asker, now)
         return answers.certificate(enrolled, now)
@@ -209,6 +212,7 @@ def _call(scope: Scope, body: bytes) -> Call:
         method=scope["method"],
         raw_path=scope["raw_path"],
         accept=headers.get(b"accept", ""),
+        user_agent=headers.get(b"user-agent", ""),
         content_type=headers.get(b"content-type", ""),
         authorization=headers.get(b"authorization", ""),
         body=body,

@@ -1,13 +1,15 @@
 """From the octets of an EST request to values: the path, the login, base64, PKCS#10.
 
 RFC 8951 3.1: a body is the base64 of DER, whatever Content-Transfer-Encoding says; whitespace and
-line breaks anywhere are skipped. PEM and plain DER are refused with a sentence, because half of
-the clients that send them would not read the answer either.
+line breaks anywhere are skipped. A client should not send PEM, and some do (est-client-python): a
+CSR's armour is the base64 of DER between two lines, so it is read. Plain DER is refused with a
+sentence.
 """
 
 import base64
 import binascii
 import hashlib
+import re
 import urllib.parse
 
 from cryptography import x509
@@ -36,7 +38,11 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 _WHITESPACE = b" \t\r\n"
+_ARMOUR = re.compile(
+    rb"\s*-----BEGIN ((?:NEW )?CERTIFICATE REQUEST)-----(.*)-----END \1-----\s*", re.DOTALL
+)
 _SEPARATOR = "~"
+_ENCODED = re.compile("%7e", re.IGNORECASE)
 
 
 def split_path(raw_path: bytes) -> tuple[Label | None, str]:
@@ -44,6 +50,7 @@ def split_path(raw_path: bytes) -> tuple[Label | None, str]:
 
     A label is `<manufacturer>~<product>` or `<manufacturer>~<product>~<serial number>`, each part
     percent-encoded where it has to be; it can never be an operation's name, which has no tilde.
+    Clients that encode the tildes as well mean the same (RFC 3986 6.2.2.2).
     Raises NotFound `not-found` or `label-unknown`.
     """
     parts = raw_path.partition(b"/.well-known/est/")[2].decode("ascii", "replace").split("/")
@@ -51,7 +58,8 @@ def split_path(raw_path: bytes) -> tuple[Label | None, str]:
         return None, parts[0]
     if len(parts) != 2:
         raise NotFound("not-found", "an EST path is /.well-known/est/[<label>/]<operation>")
-    fields = parts[0].split(_SEPARATOR, 2)
+    label = parts[0] if _SEPARATOR in parts[0] else _ENCODED.sub(_SEPARATOR, parts[0])
+    fields = label.split(_SEPARATOR, 2)
     if len(fields) < 2:
         raise NotFound("label-unknown", "a label is <manufacturer>~<product>[~<serial number>]")
     maker, product, *serial = (urllib.parse.unquote(each) for each in fields)
@@ -60,10 +68,13 @@ def split_path(raw_path: bytes) -> tuple[Label | None, str]:
 
 def unbase64(body: bytes) -> bytes:
     """What an EST body carries. Raises BadInput `est-encoding`."""
-    text = body.translate(None, _WHITESPACE)
+    armoured = _ARMOUR.fullmatch(body)
+    text = (armoured[2] if armoured else body).translate(None, _WHITESPACE)
     if text.startswith(b"-----BEGIN"):
         raise BadInput(
-            "est-encoding", "the body is PEM: send base64 without the BEGIN and END lines"
+            "est-encoding",
+            "the body is PEM of something else than one CSR: send base64 without the BEGIN and "
+            "END lines",
         )
     if _looks_like_der(body):
         raise BadInput("est-encoding", "the body is plain DER: send it as base64 (RFC 8951 3.1)")

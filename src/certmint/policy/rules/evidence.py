@@ -100,7 +100,9 @@ def _cloned(request: CertificateRequest, facts: Facts, now: dt.datetime) -> str 
     if shown is None or not is_in_the_field(request):
         return None
     both = "so it is in two devices: both are suspended until the maker has looked"
-    if shown.successor is not None and not _is_asking_again(request, facts, shown.successor):
+    # A key that we make says nothing about who asks: a lost answer looks the same.
+    other_key = isinstance(request.key, CSR) and shown.successor is not None
+    if other_key and not _is_asking_again(request, facts, shown.successor or ""):
         return f"the client certificate was replaced and is used again with another key, {both}"
     if (
         seen is not None
@@ -121,7 +123,10 @@ def _superseded(request: CertificateRequest, facts: Facts, _: dt.datetime) -> st
         and shown.successor is not None
         and not _is_asking_again(request, facts, shown.successor)
     ):
-        return f"the client certificate has a successor already, {shown.successor}"
+        return (
+            f"the client certificate has a successor already, {shown.successor}: show that one, or "
+            "the identity; or, if its answer was lost, ask again with the same key"
+        )
     return None
 
 
