@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from certmint.app.metrics import Note
+from certmint.app.spelling import spelled
 from certmint.app.tls import LimitedProtocol
 from certmint.doors.http import Lane, Plain
 
@@ -50,6 +51,7 @@ class LaneProtocol(LimitedProtocol):
         self._in_message = False
 
     def data_received(self, data: bytes) -> None:
+        came = len(data)
         if self._held:
             data, self._held = self._held + data, b""
         if self._is_serving:
@@ -64,6 +66,9 @@ class LaneProtocol(LimitedProtocol):
         if request is None:
             super().data_received(data)
         elif isinstance(request, bytes):
+            if came == len(data):  # its first piece: the rest has to come in time
+                self._await_body()
+            self._received += came
             self._held = request
         else:
             self._serve(*request)
@@ -108,7 +113,7 @@ class LaneProtocol(LimitedProtocol):
         return (way, plain) if way.lane.takes(plain) else None
 
     def _serve(self, way: Way, request: Plain) -> None:
-        self._stop_clock()
+        self._due, self._received = None, 0
         self._unset_keepalive_if_required()
         self._is_serving = True
         began = time.perf_counter()
@@ -125,7 +130,7 @@ class LaneProtocol(LimitedProtocol):
         head = [STATUS_LINE[status]]
         is_last = self._is_last
         for name, value in (*self.server_state.default_headers, *headers):
-            head.append(b"%b: %b\r\n" % (name, value))
+            head.append(b"%b: %b\r\n" % (spelled(name), value))
             is_last = is_last or (name == b"connection" and value == b"close")
         head.append(b"\r\n")
         head.append(body)

@@ -7,6 +7,7 @@ answer of small letters, and gives up.
 
 import asyncio
 import re
+from functools import lru_cache
 from typing import Any
 
 _NAME = re.compile(rb"\r\n([a-z0-9-]+)(?=: )")
@@ -30,6 +31,11 @@ class SpellingTransport:
         self._write(data)
 
 
+@lru_cache(maxsize=256)
+def spelled(name: bytes) -> bytes:
+    """A name in small letters as every example of HTTP has it."""
+    return _OTHERWISE.get(name) or name.title()
+
+
 def _spelled(found: re.Match[bytes]) -> bytes:
-    name = found[1]
-    return b"\r\n" + (_OTHERWISE.get(name) or name.title())
+    return b"\r\n" + spelled(found[1])
