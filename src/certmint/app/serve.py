@@ -48,6 +48,7 @@ IDLE_S = 30
 JOBS_S = 0.5  # how soon a job that was asked for begins
 ORDERS_S = 5.0  # how soon an order is looked at that is due
 BACKLOG = 512
+_EST = "/.well-known/est/"
 _COLLECT_AFTER = (20_000, 20, 20)  # allocations, and how many collections a generation waits
 
 
@@ -63,7 +64,7 @@ def serve(installation: Installation, version: str) -> None:
     est = est_door(installation, lambda: servercert.document_signer(installation))
     counts = Counts(installation.db)
     pages = console_app(console_desk(installation, counts))
-    doors: dict[str, App] = {"/acme/": door, "/.well-known/est/": est.app}
+    doors: dict[str, App] = {"/acme/": door, _EST: est.app}
     doors["/sws/"] = sws_app(sws_services(installation), SWS_PATHS)
     doors |= dict.fromkeys(PREFIXES, pages)
     metrics = Metrics(installation.db, counts, installation.clock, version)
@@ -71,6 +72,8 @@ def serve(installation: Installation, version: str) -> None:
     counted, counted_rest = metrics.watch(doors, rest)
     counted |= dict.fromkeys(HEALTH, status)
     ways = [Way("/acme/", door, metrics.note("/acme/"))]
+    if not settings.trusted_proxies:  # behind one, the client's certificate is in a header field
+        ways.append(Way(_EST, est, metrics.note(_EST)))
     app = ForwardedCertificate(Doorman(counted, counted_rest), settings.trusted_proxies)
     secure = bind(settings.https)
     plain = bind(settings.http)
