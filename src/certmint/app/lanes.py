@@ -6,6 +6,7 @@ the long way, through the HTTP parser and ASGI. So nothing is decided here but w
 plain, and the strictness of that costs nobody anything but time.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,10 @@ class LaneProtocol(LimitedProtocol):
         self._is_serving = self._is_last = self._is_lost = False
         self._held = b""  # what came while a lane was at work, or a body that is not whole yet
         self._in_message = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._plain_transport = transport
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         came = len(data)
@@ -134,7 +139,7 @@ class LaneProtocol(LimitedProtocol):
             is_last = is_last or (name == b"connection" and value == b"close")
         head.append(b"\r\n")
         head.append(body)
-        self.transport.write(b"".join(head))
+        self._plain_transport.write(b"".join(head))  # the names are spelled here
         self.server_state.total_requests += 1
         if is_last:
             self.transport.close()

@@ -1,6 +1,7 @@
 """Certificate chains as files and wires carry them."""
 
 import base64
+from functools import lru_cache
 
 from certmint.enrolment.facts import authority_chain
 from certmint.model.entities import Authority
@@ -14,6 +15,11 @@ def pem(der: bytes) -> str:
     return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
 
 
+@lru_cache(maxsize=256)  # of CAs there are few, and each stands above many leaves
+def _pem_of_ca(der: bytes) -> str:
+    return pem(der)
+
+
 def intermediates(tx: Transaction, tenant_id: str, authority_id: str) -> list[Authority]:
     """The CAs between a leaf of `authority_id` and its root, nearest first, without the root."""
     chain = authority_chain(tx, tenant_id, authority_id)
@@ -22,7 +28,7 @@ def intermediates(tx: Transaction, tenant_id: str, authority_id: str) -> list[Au
 
 def intermediates_pem(tx: Transaction, tenant_id: str, authority_id: str) -> str:
     """`intermediates` as one PEM text."""
-    return "".join(pem(link.der) for link in intermediates(tx, tenant_id, authority_id))
+    return "".join(_pem_of_ca(link.der) for link in intermediates(tx, tenant_id, authority_id))
 
 
 def root(tx: Transaction, tenant_id: str, authority_id: str) -> Authority:

@@ -16,10 +16,8 @@ No transaction is open while a key store works.
 
 import datetime as dt
 import enum
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 
 from certmint.enrolment.facts import gather
@@ -33,6 +31,7 @@ from certmint.model.serial import RandomBytes, Serial
 from certmint.policy.approval import Approval
 from certmint.policy.decide import decide
 from certmint.registry import audit, fibres, writes
+from certmint.registry.documents import canonical
 from certmint.registry.engine import Database, Transaction
 from certmint.registry.rows import Intent
 
@@ -295,10 +294,10 @@ def _certificate(intent: Intent, der: bytes, now: dt.datetime) -> Certificate:
 def describe(evidence: Iterable[Evidence]) -> str:
     """Evidence as canonical JSON for the record: kinds and facts, never a secret."""
     pieces = [
-        {"kind": piece.kind} | {each.name: getattr(piece, each.name) for each in fields(piece)}
+        {"kind": piece.kind} | {name: getattr(piece, name) for name in piece.__match_args__}
         for piece in evidence
     ]
-    return json.dumps(pieces, sort_keys=True, separators=(",", ":"), default=str)
+    return canonical(pieces, otherwise=str)
 
 
 def _audit_refusals(

@@ -1,19 +1,22 @@
 """What the event loop's connection knows of its database without asking again.
 
-Three things: results of statements about rows that hardly change; the values (orders,
-authorizations) that requests come back for; and, while a transaction is open, the end of the audit
-chain. All of it is as of the last commit, and nothing of it is older than the snapshot that is
-open: SQLite tells by its data version whether another connection has written, and then everything
-is forgotten; what this connection writes is forgotten or replaced where it is written.
+Four things: results of statements about rows that hardly change; rows that one request reads
+again and again; the values (orders, authorizations) that requests come back for; and, while a
+transaction is open, the end of the audit chain. All of it is as of the last commit, and nothing of
+it is older than the snapshot that is open: SQLite tells by its data version whether another
+connection has written, and then everything is forgotten; what this connection writes is forgotten
+or replaced where it is written.
 
 Laws: a snapshot alone is answered from memory, a transaction that writes reads the database; what
 a transaction puts here counts when it commits. Threads and PostgreSQL have no such memory.
 """
 
-from collections.abc import Hashable
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
+
+T = TypeVar("T")
 
 _MEMORY = "certmint_memory"
 _MOST_RESULTS = 1024  # of one statement
@@ -37,6 +40,7 @@ class Memory:
         self._is_open = False
         self._version: object = None
         self._results: dict[Settled, Results] = {}
+        self._rows: dict[object, dict[Hashable, Any]] = {}
         self._values: dict[Hashable, Any] = {}
         self._new: dict[Hashable, Any] = {}
 
@@ -69,6 +73,15 @@ class Memory:
             found = self._results[statement] = {}
         return found
 
+    def rows(self, table: object) -> dict[Hashable, Any] | None:
+        """What was read from one table, until anybody writes to it; None outside of snapshots."""
+        if not self._is_open:
+            return None
+        found = self._rows.get(table)
+        if found is None or len(found) >= _MOST_RESULTS:
+            found = self._rows[table] = {}
+        return found
+
     def value(self, key: Hashable) -> Any:
         """What is known by this key in the snapshot; None if the database is to be asked."""
         return self._values.get(key) if self._is_open else None
@@ -77,6 +90,7 @@ class Memory:
 
     def changed(self, table: object) -> None:
         """Forget what was read from this table: it is written to."""
+        self._rows.pop(table, None)
         for statement in [each for each in self._results if table in each.settled]:
             del self._results[statement]
 
@@ -120,8 +134,21 @@ class Memory:
 
     def _forget(self) -> None:
         self._results.clear()
+        self._rows.clear()
         self._values.clear()
         self._new = dict.fromkeys(self._new)
+
+
+def known(tx: sa.Connection, table: sa.Table, key: Hashable, read: Callable[[], T]) -> T:
+    """What `read` reads from this table, unless it is known by this key already."""
+    memory = memory_of(tx)
+    rows = memory.rows(table) if memory is not None else None
+    if rows is None:
+        return read()
+    if key not in rows:
+        rows[key] = read()
+    found: T = rows[key]
+    return found
 
 
 def memory_of(tx: sa.Connection) -> Memory | None:

@@ -204,7 +204,7 @@ class ESTDoor:
             return _unsupported(call, CSR_TYPE)
         now = self._on.clock()
         caller = self._admitted(call, now)
-        asked = read_csr(unbase64(call.body))
+        asked = read_csr(unbase64(call.body), wants_kind=True)
         target = est.device_of(self._on.db, caller, label, asked)
         est.check_channel(target.product, asked, call.channel)
         delivered = delivery.deliver_key(

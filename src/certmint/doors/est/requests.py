@@ -88,9 +88,10 @@ def _looks_like_der(body: bytes) -> bool:
     return body[:1] == b"\x30" and not body[:16].isascii()
 
 
-def read_csr(data: bytes) -> Asked:
+def read_csr(data: bytes, *, wants_kind: bool = False) -> Asked:
     """What a PKCS#10 request asks for, whether or not its signature is good.
 
+    The kind of its key is looked at for who `wants_kind`: to make one like it.
     Raises BadInput `csr-syntax` or `csr-names`.
     """
     if len(data) > MAX_BYTES:
@@ -100,7 +101,6 @@ def read_csr(data: bytes) -> Asked:
         attributes = {each.oid: each.value for each in request.attributes}
         subject = request.subject
         names = _names(request)
-        kind = _kind(request)
     except _UNREADABLE:
         raise BadInput("csr-syntax", "the body is not the base64 of a PKCS#10 request") from None
     serials = subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
@@ -109,7 +109,7 @@ def read_csr(data: bytes) -> Asked:
     return Asked(
         subject=subject,
         names=names,
-        kind=kind,
+        kind=_kind(request) if wants_kind else None,
         serial_number=str(serials[0].value) if serials else None,
         challenge_password=_text(attributes.get(AttributeOID.CHALLENGE_PASSWORD)),
         changes_names=_CHANGE_SUBJECT_NAME in attributes,

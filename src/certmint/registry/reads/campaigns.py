@@ -44,7 +44,8 @@ _CALL = Compiled(
         _ACTIVE,
     )
     .order_by(_CAMPAIGN.deadline)
-    .limit(1)
+    .limit(1),
+    settled=(schema.campaign, schema.campaign_member),
 )
 
 

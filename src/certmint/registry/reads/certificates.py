@@ -11,6 +11,7 @@ from certmint.model.serial import Serial
 from certmint.registry import rows, schema
 from certmint.registry.compiled import Among, Compiled
 from certmint.registry.engine import Transaction
+from certmint.registry.memory import known
 from certmint.registry.statements import chunks
 
 _KEY = schema.public_key.c
@@ -121,13 +122,15 @@ def certificate(
     tx: Transaction, tenant_id: str, serial: Serial, authority_id: str | None = None
 ) -> Certificate | None:
     """A certificate of the tenant by its serial, or by authority and serial."""
-    if authority_id is None:
+    if authority_id is not None:
+        found = presented_certificate(tx, authority_id, serial)
+        return found if found is not None and found.tenant_id == tenant_id else None
+
+    def read() -> Certificate | None:
         row = _BY_SERIAL.first(tx, tenant_id=tenant_id, serial=serial)
-    else:
-        row = _BY_AUTHORITY.first(tx, authority_id=authority_id, serial=serial)
-    if row is None or row.tenant_id != tenant_id:
-        return None
-    return rows.certificate_of(row)
+        return None if row is None else rows.certificate_of(row)
+
+    return known(tx, schema.certificate, ("of", tenant_id, serial), read)
 
 
 def certificate_der(
@@ -140,8 +143,12 @@ def certificate_der(
 
 def presented_certificate(tx: Transaction, authority_id: str, serial: Serial) -> Certificate | None:
     """A certificate of any tenant, for the TLS layer; the caller compares the bytes."""
-    row = _BY_AUTHORITY.first(tx, authority_id=authority_id, serial=serial)
-    return None if row is None else rows.certificate_of(row)
+
+    def read() -> Certificate | None:
+        row = _BY_AUTHORITY.first(tx, authority_id=authority_id, serial=serial)
+        return None if row is None else rows.certificate_of(row)
+
+    return known(tx, schema.certificate, (authority_id, serial), read)
 
 
 def certificate_status(tx: Transaction, authority_id: str, serial: Serial) -> rows.Status:
@@ -241,8 +248,12 @@ def latest_certificate(
     tx: Transaction, tenant_id: str, device_id: str, purpose: Purpose
 ) -> Certificate | None:
     """The device's newest certificate of that purpose, revoked or not, expired or not."""
-    row = _LATEST.first(tx, tenant_id=tenant_id, device_id=device_id, purpose=purpose.value)
-    return None if row is None else rows.certificate_of(row)
+
+    def read() -> Certificate | None:
+        row = _LATEST.first(tx, tenant_id=tenant_id, device_id=device_id, purpose=purpose.value)
+        return None if row is None else rows.certificate_of(row)
+
+    return known(tx, schema.certificate, ("latest", tenant_id, device_id, purpose), read)
 
 
 def certificates_with_key(tx: Transaction, tenant_id: str, fingerprint: str) -> list[Certificate]:

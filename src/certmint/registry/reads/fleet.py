@@ -9,6 +9,7 @@ from certmint.model.states import DeviceState
 from certmint.registry import rows, schema
 from certmint.registry.compiled import Among, Compiled
 from certmint.registry.engine import Transaction
+from certmint.registry.memory import known
 
 _PRODUCT = schema.product.c
 _DEVICE = schema.device.c
@@ -55,8 +56,12 @@ def products(
 
 def device(tx: Transaction, tenant_id: str, device_id: str) -> Device | None:
     """A device by its id."""
-    row = _DEVICE_BY_ID.first(tx, tenant_id=tenant_id, id=device_id)
-    return None if row is None else rows.device_of(row)
+
+    def read() -> Device | None:
+        row = _DEVICE_BY_ID.first(tx, tenant_id=tenant_id, id=device_id)
+        return None if row is None else rows.device_of(row)
+
+    return known(tx, schema.device, (tenant_id, device_id), read)
 
 
 def device_by_serial_number(tx: Transaction, tenant_id: str, serial_number: str) -> Device | None:
@@ -104,7 +109,11 @@ def devices(
 
 def devices_by_id(tx: Transaction, tenant_id: str, ids: Iterable[str]) -> dict[str, Device]:
     """Those of the devices that exist, by id."""
-    return {row.id: rows.device_of(row) for row in _DEVICES.all(tx, ids, tenant_id=tenant_id)}
+    wanted = list(ids)
+    if len(wanted) == 1:
+        found = device(tx, tenant_id, wanted[0])
+        return {found.id: found} if found is not None else {}
+    return {row.id: rows.device_of(row) for row in _DEVICES.all(tx, wanted, tenant_id=tenant_id)}
 
 
 def batch_devices(
