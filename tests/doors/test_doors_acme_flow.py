@@ -115,16 +115,17 @@ def test_an_address_is_certified(acme: ACMEHouse) -> None:
     [
         ec.generate_private_key(ec.SECP256R1()),
         ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP521R1()),
         ed25519.Ed25519PrivateKey.generate(),
         rsa.generate_private_key(65537, 2048),
     ],
-    ids=["ES256", "ES384", "EdDSA", "RS256"],
+    ids=["ES256", "ES384", "ES512", "EdDSA", "RS256"],
 )
 def test_accounts_have_keys_of_every_kind(
     acme: ACMEHouse,
     key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey,
 ) -> None:
-    """RFC 8555 6.2: ES256, EdDSA; ES384 and RS256 for older clients."""
+    """RFC 8555 6.2: ES256, EdDSA; ES384, ES512 and RS256 for other clients."""
     client = acme.client(key=key)
     assert client.order("kinds.example.com").status == 201
 
