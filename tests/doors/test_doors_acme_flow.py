@@ -142,7 +142,9 @@ def test_a_wrong_answer_ends_challenge_authorization_and_order(acme: ACMEHouse) 
     answer = client.post(challenge["url"], {})
     assert answer.json["status"] == "invalid"
     assert answer.json["error"]["type"].endswith(":unauthorized")
-    assert client.post(authorization).json["status"] == "invalid"
+    given_up = client.post(authorization).json
+    assert given_up["status"] == "invalid"
+    assert [each["type"] for each in given_up["challenges"]] == ["http-01"]  # 7.1.4
     shown = client.post(order.headers["location"]).json
     assert shown["status"] == "invalid"
     assert shown["error"]["type"].endswith(":unauthorized")
