@@ -27,7 +27,7 @@ def order_of(client: Client, *identifiers: Any, **payload: Any) -> Any:
     "value",
     ["", ".", "a..b", "-a.example", "a_b.example", "x" * 64 + ".example", "a.example.",
      "*", "*.*.example.com", "a.*.example.com", "1.2.3.4", "xn--", "b\u00fccher.example",
-     "a\x00.example", "a.example:80", "http://a.example", " a.example"],
+     "a\x00.example", "a.example:80", "http://a.example", " a.example", "\u212aey.example"],
 )  # fmt: skip
 def test_what_is_no_dns_name_is_rejected(acme: ACMEHouse, value: str) -> None:
     """RFC 8555 6.7: rejectedIdentifier, with a subproblem that says which one."""
