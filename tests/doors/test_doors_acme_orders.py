@@ -90,6 +90,14 @@ def test_an_order_of_the_wrong_shape_is_malformed(acme: ACMEHouse, payload: dict
     refused(client.post(client.url("new-order"), payload), "malformed", 400)
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_what_is_left_empty_is_left_out(acme: ACMEHouse, nothing: str | None) -> None:
+    """Clients whose language writes every field of an order say so what they do not want."""
+    fields = dict.fromkeys(("notBefore", "notAfter", "profile", "replaces"), nothing)
+    order = acme.client().order("nothing.example.com", **fields)
+    assert (order.status, "replaces" in order.json) == (201, False)
+
+
 def test_only_the_directory_s_profiles_are_sold(acme: ACMEHouse) -> None:
     """draft-ietf-acme-profiles: invalidProfile; a known one is reflected."""
     client = acme.client()

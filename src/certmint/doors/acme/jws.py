@@ -183,9 +183,7 @@ def _elliptic(jwk: Mapping[str, Any]) -> AccountKey:
         key = numbers.public_key()
     except ValueError:
         raise BadKey("the point is not on its curve") from None
-    return _identified(
-        key, algorithm, {"crv": name, "kty": "EC", "x": b64url(x), "y": b64url(y)}
-    )
+    return _identified(key, algorithm, {"crv": name, "kty": "EC", "x": b64url(x), "y": b64url(y)})
 
 
 def _rsa(jwk: Mapping[str, Any]) -> AccountKey:
