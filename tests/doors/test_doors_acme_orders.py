@@ -168,10 +168,11 @@ def test_a_common_name_alone_names_the_certificate(acme: ACMEHouse) -> None:
     assert done.json["status"] == "valid"
 
 
-def test_an_rsa_key_is_certified(acme: ACMEHouse) -> None:
-    """Clients that were told to use RSA get their certificate."""
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_an_rsa_key_is_certified(acme: ACMEHouse, bits: int) -> None:
+    """Clients that use RSA get their certificate, in the sizes that they choose by themselves."""
     client = acme.client()
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa.generate_private_key(65537, bits)
     assert acme.certify(client, "rsa.example.com", key=key)
 
 
