@@ -97,6 +97,9 @@ def test_new_nonce_answers_head_and_get(acme: ACMEHouse, client: Client) -> None
         assert answer.headers["cache-control"] == "no-store"
         assert len(base64.urlsafe_b64decode(answer.headers["replay-nonce"] + "==")) >= 16
         assert 'rel="index"' in answer.headers["link"]
+    answer = call(acme.app, "POST", f"{client.directory}/new-nonce")
+    refused(answer, "malformed", 405)
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "ES256K", "RS512", "PS256", ""])
@@ -222,7 +225,9 @@ def test_resources_are_read_by_post(acme: ACMEHouse, client: Client, method: str
         f"{client.directory}/new-order",
         client.kid.removeprefix("https://localhost:8443"),
     ):
-        refused(call(acme.app, method, path), "malformed", 405)
+        answer = call(acme.app, method, path)
+        refused(answer, "malformed", 405)
+        assert answer.headers["allow"] == "POST"  # RFC 9110 15.5.6
 
 
 def test_the_content_type_is_jose(client: Client) -> None:
