@@ -77,6 +77,18 @@ def test_a_challenge_is_linked_to_its_authorization(acme: ACMEHouse) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+def test_a_challenge_of_a_valid_authorization_needs_no_answer(acme: ACMEHouse) -> None:
+    """Clients that answer all that they are offered: one is enough, and the others are no error."""
+    client = acme.client()
+    (authorization,) = client.order("enough.example.com").json["authorizations"]
+    offered = client.post(authorization).json["challenges"]
+    (other,) = (each["url"] for each in offered if each["type"] == "dns-01")
+    assert acme.prove(client, authorization).json["status"] == "valid"
+    late = client.post(other, {})
+    assert (late.status, late.json["status"]) == (200, "pending")
+    assert client.post(authorization).json["status"] == "valid"
+
+
 def test_a_wildcard_is_proved_in_the_dns_alone(acme: ACMEHouse) -> None:
     """RFC 8555 7.1.3: dns-01 only; the authorization names the domain and says `wildcard`."""
     client = acme.client()

@@ -132,7 +132,8 @@ def waiting(
     if found is None:
         raise NotFound("challenge-unknown", "there is no such challenge")
     authorization, challenge = found
-    if challenge.state is not ChallengeState.PENDING:
+    is_won = authorization.state is AuthorizationState.VALID  # by another one: no need to look
+    if challenge.state is not ChallengeState.PENDING or is_won:
         return None
     if authorization.state is not AuthorizationState.PENDING or now >= authorization.expires_at:
         raise WrongState("authorization-over", "the authorization is not pending any more")
