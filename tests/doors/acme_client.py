@@ -32,8 +32,8 @@ def jwk_of(key: Any) -> dict[str, str]:
     if isinstance(public, ed25519.Ed25519PublicKey):
         raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         return {"kty": "OKP", "crv": "Ed25519", "x": b64(raw)}
-    size = public.key_size // 8
-    curve = {32: "P-256", 48: "P-384"}[size]
+    size = (public.key_size + 7) // 8
+    curve = {32: "P-256", 48: "P-384", 66: "P-521"}[size]
     point = public.public_numbers()
     return {"kty": "EC", "crv": curve, "x": b64(point.x.to_bytes(size, "big")),
             "y": b64(point.y.to_bytes(size, "big"))}  # fmt: skip
@@ -45,7 +45,7 @@ def algorithm_of(key: Any) -> str:
         return "RS256"
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "EdDSA"
-    return {256: "ES256", 384: "ES384"}[key.key_size]
+    return {256: "ES256", 384: "ES384", 521: "ES512"}[key.key_size]
 
 
 def sign(key: Any, data: bytes) -> bytes:
@@ -54,9 +54,9 @@ def sign(key: Any, data: bytes) -> bytes:
         return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.sign(data)
-    digest = hashes.SHA256() if key.key_size == 256 else hashes.SHA384()
+    digest = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}[key.key_size]
     r, s = utils.decode_dss_signature(key.sign(data, ec.ECDSA(digest)))
-    size = key.key_size // 8
+    size = (key.key_size + 7) // 8
     return r.to_bytes(size, "big") + s.to_bytes(size, "big")
 
 

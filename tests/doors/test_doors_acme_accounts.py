@@ -42,6 +42,12 @@ def test_an_account_that_is_only_looked_for_is_not_made(acme: ACMEHouse) -> None
         ("mailto:a@example.com?subject=x", "invalidContact"),
         ("mailto:nobody", "invalidContact"),
         ("mailto:", "invalidContact"),
+        ("mailto:a@b@example.com", "invalidContact"),
+        ("mailto:a@example..com", "invalidContact"),
+        ("mailto:a@.com", "invalidContact"),
+        ("mailto:a\0@example.com", "invalidContact"),
+        ("mailto:a@example.com\n", "invalidContact"),
+        ("mailto:\u00e4@example.com", "invalidContact"),
         ("tel:+15551234", "unsupportedContact"),
         ("example", "unsupportedContact"),
     ],
@@ -64,7 +70,14 @@ def test_contacts_are_replaced_and_unknown_fields_ignored(acme: ACMEHouse) -> No
     answer = client.post(client.kid, {"contact": ["mailto:b@example.com"], "color": "red"})
     assert answer.json["contact"] == ["mailto:b@example.com"]
     assert client.post(client.kid, {"color": "red"}).json["contact"] == ["mailto:b@example.com"]
+    assert client.post(client.kid, {"contact": None}).json["contact"] == ["mailto:b@example.com"]
     assert client.post(client.kid, {"contact": []}).json["contact"] == []
+
+
+def test_a_client_without_contacts_may_say_null(acme: ACMEHouse) -> None:
+    """A field that is null is a field that is not there, as several languages write it."""
+    answer = Client(acme.app).register(contact=None, externalAccountBinding=None)
+    assert (answer.status, answer.json["contact"]) == (201, [])
 
 
 def test_orders_are_listed_for_their_account_alone(acme: ACMEHouse) -> None:

@@ -77,6 +77,18 @@ def test_a_challenge_is_linked_to_its_authorization(acme: ACMEHouse) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+def test_a_challenge_of_a_valid_authorization_needs_no_answer(acme: ACMEHouse) -> None:
+    """Clients that answer all that they are offered: one is enough, and the others are no error."""
+    client = acme.client()
+    (authorization,) = client.order("enough.example.com").json["authorizations"]
+    offered = client.post(authorization).json["challenges"]
+    (other,) = (each["url"] for each in offered if each["type"] == "dns-01")
+    assert acme.prove(client, authorization).json["status"] == "valid"
+    late = client.post(other, {})
+    assert (late.status, late.json["status"]) == (200, "pending")
+    assert client.post(authorization).json["status"] == "valid"
+
+
 def test_a_wildcard_is_proved_in_the_dns_alone(acme: ACMEHouse) -> None:
     """RFC 8555 7.1.3: dns-01 only; the authorization names the domain and says `wildcard`."""
     client = acme.client()
@@ -115,16 +127,17 @@ def test_an_address_is_certified(acme: ACMEHouse) -> None:
     [
         ec.generate_private_key(ec.SECP256R1()),
         ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP521R1()),
         ed25519.Ed25519PrivateKey.generate(),
         rsa.generate_private_key(65537, 2048),
     ],
-    ids=["ES256", "ES384", "EdDSA", "RS256"],
+    ids=["ES256", "ES384", "ES512", "EdDSA", "RS256"],
 )
 def test_accounts_have_keys_of_every_kind(
     acme: ACMEHouse,
     key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey,
 ) -> None:
-    """RFC 8555 6.2: ES256, EdDSA; ES384 and RS256 for older clients."""
+    """RFC 8555 6.2: ES256, EdDSA; ES384, ES512 and RS256 for other clients."""
     client = acme.client(key=key)
     assert client.order("kinds.example.com").status == 201
 
@@ -141,7 +154,9 @@ def test_a_wrong_answer_ends_challenge_authorization_and_order(acme: ACMEHouse) 
     answer = client.post(challenge["url"], {})
     assert answer.json["status"] == "invalid"
     assert answer.json["error"]["type"].endswith(":unauthorized")
-    assert client.post(authorization).json["status"] == "invalid"
+    given_up = client.post(authorization).json
+    assert given_up["status"] == "invalid"
+    assert [each["type"] for each in given_up["challenges"]] == ["http-01"]  # 7.1.4
     shown = client.post(order.headers["location"]).json
     assert shown["status"] == "invalid"
     assert shown["error"]["type"].endswith(":unauthorized")

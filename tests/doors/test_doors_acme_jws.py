@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from certmint.app.wiring import derived_key
 from certmint.enrolment.acme.nonces import BadNonce, Nonces
 
-ALGORITHMS = ["ES256", "ES384", "EdDSA", "RS256"]
+ALGORITHMS = ["ES256", "ES384", "ES512", "EdDSA", "RS256"]
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,12 @@ def test_new_nonce_answers_head_and_get(acme: ACMEHouse, client: Client) -> None
         assert answer.headers["cache-control"] == "no-store"
         assert len(base64.urlsafe_b64decode(answer.headers["replay-nonce"] + "==")) >= 16
         assert 'rel="index"' in answer.headers["link"]
+    answer = call(acme.app, "POST", f"{client.directory}/new-nonce")
+    refused(answer, "malformed", 405)
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "ES512", "RS512", "PS256", ""])
+@pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "ES256K", "RS512", "PS256", ""])
 def test_other_algorithms_are_refused_with_ours(client: Client, algorithm: str) -> None:
     """RFC 8555 6.2: badSignatureAlgorithm lists what is accepted."""
     problem = refused(send(client, body(client, alg=algorithm)), "badSignatureAlgorithm", 400)
@@ -119,7 +122,7 @@ def test_a_mac_by_the_public_key_is_no_signature(client: Client) -> None:
         refused(send(client, forged), "badSignatureAlgorithm", 400)
 
 
-@pytest.mark.parametrize("algorithm", ["RS256", "ES384", "EdDSA"])
+@pytest.mark.parametrize("algorithm", ["RS256", "ES384", "ES512", "EdDSA"])
 def test_the_algorithm_fits_the_key(client: Client, algorithm: str) -> None:
     """An algorithm of ours, on a key of another kind."""
     refused(send(client, body(client, alg=algorithm)), "badSignatureAlgorithm", 400)
@@ -222,7 +225,9 @@ def test_resources_are_read_by_post(acme: ACMEHouse, client: Client, method: str
         f"{client.directory}/new-order",
         client.kid.removeprefix("https://localhost:8443"),
     ):
-        refused(call(acme.app, method, path), "malformed", 405)
+        answer = call(acme.app, method, path)
+        refused(answer, "malformed", 405)
+        assert answer.headers["allow"] == "POST"  # RFC 9110 15.5.6
 
 
 def test_the_content_type_is_jose(client: Client) -> None:
@@ -277,6 +282,9 @@ POINT = jwk_of(ec.generate_private_key(ec.SECP256R1()))
         {"kty": "RSA", "n": b64(b"\xff" * 128), "e": "AQAB"},
         POINT | {"crv": "P-521"},
         POINT | {"crv": "P-384"},
+        POINT | {"crv": "secp256k1"},
+        POINT | {"crv": ["P-256"]},
+        {"kty": ["EC"]},
         POINT | {"y": POINT["x"]},
         POINT | {"x": "", "y": ""},
         {"kty": "oct", "k": "c2VjcmV0"},

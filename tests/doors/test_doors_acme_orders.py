@@ -27,7 +27,7 @@ def order_of(client: Client, *identifiers: Any, **payload: Any) -> Any:
     "value",
     ["", ".", "a..b", "-a.example", "a_b.example", "x" * 64 + ".example", "a.example.",
      "*", "*.*.example.com", "a.*.example.com", "1.2.3.4", "xn--", "b\u00fccher.example",
-     "a\x00.example", "a.example:80", "http://a.example", " a.example"],
+     "a\x00.example", "a.example:80", "http://a.example", " a.example", "\u212aey.example"],
 )  # fmt: skip
 def test_what_is_no_dns_name_is_rejected(acme: ACMEHouse, value: str) -> None:
     """RFC 8555 6.7: rejectedIdentifier, with a subproblem that says which one."""
@@ -88,6 +88,14 @@ def test_an_order_of_the_wrong_shape_is_malformed(acme: ACMEHouse, payload: dict
     """notBefore and notAfter too: they are honoured exactly or not at all (RFC 8555 7.4)."""
     client = acme.client()
     refused(client.post(client.url("new-order"), payload), "malformed", 400)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_what_is_left_empty_is_left_out(acme: ACMEHouse, nothing: str | None) -> None:
+    """Clients whose language writes every field of an order say so what they do not want."""
+    fields = dict.fromkeys(("notBefore", "notAfter", "profile", "replaces"), nothing)
+    order = acme.client().order("nothing.example.com", **fields)
+    assert (order.status, "replaces" in order.json) == (201, False)
 
 
 def test_only_the_directory_s_profiles_are_sold(acme: ACMEHouse) -> None:
@@ -160,10 +168,11 @@ def test_a_common_name_alone_names_the_certificate(acme: ACMEHouse) -> None:
     assert done.json["status"] == "valid"
 
 
-def test_an_rsa_key_is_certified(acme: ACMEHouse) -> None:
-    """Clients that were told to use RSA get their certificate."""
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_an_rsa_key_is_certified(acme: ACMEHouse, bits: int) -> None:
+    """Clients that use RSA get their certificate, in the sizes that they choose by themselves."""
     client = acme.client()
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa.generate_private_key(65537, bits)
     assert acme.certify(client, "rsa.example.com", key=key)
 
 

@@ -18,6 +18,7 @@ from certmint.enrolment.acme.star import Wish
 from certmint.model.acme import (
     Account,
     AuthorizationState,
+    Challenge,
     ChallengeType,
     Directory,
     Order,
@@ -37,6 +38,7 @@ from .test_enrolment_acme import (
     at_once,
     certificates,
     directory,
+    new_order,
     open_account,
     ready,
 )
@@ -93,6 +95,70 @@ def test_a_challenge_without_an_order_is_taken_up_too(house: House) -> None:
         found = reads.acme_authorization(tx, account.id, made.id)
     assert found is not None
     assert found.state is AuthorizationState.INVALID
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_a_second_challenge_of_an_authorization_ends_as_it_was_seen(
+    house: House, first: bool, second: bool
+) -> None:
+    """A client that answers two at once: what came first decides, and the other waits for nobody.
+
+    One that stayed `processing` stopped the job that looks after it: at each turn, for everybody.
+    """
+    kinds = (ChallengeType.DNS_01, ChallengeType.DNS_ACCOUNT_01)
+    where = directory(house, challenges=kinds)
+    account, _ = open_account(house, where)
+    made = new_order(house, where, account, "both.example.com")
+    place, zone = place_of("", where, account), Zone()
+    with house.db.read() as tx:
+        held = reads.acme_authorization(tx, account.id, made.authorization_ids[0])
+    assert held is not None
+    taken = [
+        challenges.begin(house.db, account, each.id, house.clock()) for each in held.challenges
+    ]
+    for each, well in zip(taken, (first, second), strict=True):
+        assert each is not None
+        network = Network(zone if well else Zone(), Reach())
+        publish(zone, account, each.challenge, place.account_url)
+        challenges.validate(house.db, account, each, place, network, house.clock())
+    with house.db.read() as tx:
+        done = reads.acme_authorization(tx, account.id, held.id)
+    assert done is not None
+    assert done.state.value == ("valid" if first else "invalid")
+    assert [each.state.value for each in done.challenges] == [
+        "valid" if well else "invalid" for well in (first, second)
+    ]
+
+
+def test_a_challenge_whose_authorization_was_given_up_is_put_right(house: House) -> None:
+    """Given up while it was being looked at: the job ends it, and goes on with the others."""
+    where = directory(house, challenges=(ChallengeType.DNS_01,))
+    account, _ = open_account(house, where)
+    for name in ("given-up.example.com", "kept.example.com"):
+        order = new_order(house, where, account, name)
+        with house.db.read() as tx:
+            held = reads.acme_authorization(tx, account.id, order.authorization_ids[0])
+        assert held is not None
+        assert challenges.begin(house.db, account, held.challenges[0].id, house.clock())
+        if name == "given-up.example.com":
+            challenges.deactivate(house.db, account, held, house.clock())
+        house.clock.now += dt.timedelta(seconds=1)
+    house.clock.now += upkeep.CHALLENGE_PATIENCE * 2
+    network = Network(Zone(), Reach())
+    assert upkeep.tidy(house.db, network, place_of, house.clock()) == (2, 0)
+    assert upkeep.tidy(house.db, network, place_of, house.clock()) == (0, 0)
+    assert as_it_is(house, order).state is OrderState.INVALID
+
+
+def publish(zone: Zone, account: Account, challenge: Challenge, url: str) -> None:
+    """The record that a challenge asks for: dns-01's, or that at the account's own label."""
+    label = "_acme-challenge.both.example.com"
+    if challenge.type is ChallengeType.DNS_ACCOUNT_01:
+        own = base64.b32encode(hashlib.sha256(url.encode()).digest()[:10]).decode().lower()
+        label = f"_{own}.{label}"
+    proof = hashlib.sha256(f"{challenge.token}.{account.thumbprint}".encode()).digest()
+    zone.records[label] = (base64.urlsafe_b64encode(proof).rstrip(b"=").decode(),)
 
 
 def cert_id(house: House, order: Order) -> str:

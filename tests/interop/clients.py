@@ -1,4 +1,4 @@
-"""Five ACME clients that we did not write, each asked in its own words for the same things.
+"""Six ACME clients that we did not write, each asked in its own words for the same things.
 
 `issue` and `renew` return the file with the chain, leaf first. A client that fails raises `Failed`
 with everything it said. Each keeps its state in a folder of its own; none touches the system's.
@@ -352,6 +352,50 @@ class PythonACME:
         script = str(Path(__file__).with_name("python_acme.py"))
         run([self.program, "-W", "ignore", script, verb, str(self._folder), lab.directory],
             environment)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RubyACME:
+    """Ruby's `acme-client` gem, by the system's ruby; see `ruby_acme.rb`. It is never bound."""
+
+    program: str
+    home: Home
+
+    def issue(
+        self, names: tuple[str, ...], challenge: Challenge = "http-01", key: KeyType = "ecdsa"
+    ) -> Path:
+        with self.home.web_server(challenge):
+            self._say("issue", names=names, challenge=challenge, key=key)
+        return self._folder / "chain.pem"
+
+    def renew(self, name: str) -> Path:
+        return self.issue((name,))
+
+    def revoke(self, name: str) -> None:
+        self._say("revoke")
+
+    def roll_key(self) -> None:
+        """Replace the account's key (RFC 8555 7.3.5)."""
+        self._say("newkey")
+
+    @property
+    def account_key(self) -> Path:
+        """The account's present key."""
+        return self._folder / "account.pem"
+
+    @property
+    def _folder(self) -> Path:
+        return self.home.folder / "ruby-acme"
+
+    def _say(self, verb: str, **asked: object) -> None:
+        lab = self.home.lab
+        common = {
+            "mail": MAIL, "web": str(self.home.web), "txt": lab.txt, "ca_file": str(lab.ca_file),
+            "key": "ecdsa",
+        }  # fmt: skip
+        script = str(Path(__file__).with_name("ruby_acme.rb"))
+        command = [self.program, "-W0", script, verb, str(self._folder), lab.directory]
+        run(command, {"ASKED": json.dumps(common | asked)})
 
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"

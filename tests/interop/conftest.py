@@ -1,4 +1,4 @@
-"""What the interop tests share: two labs, one that requires a binding, and five clients."""
+"""What the interop tests share: two labs, one that requires a binding, and six clients."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from .clients import (
     Home,
     Lego,
     PythonACME,
+    RubyACME,
     Uacme,
     in_place_of_the_bundle,
 )
@@ -93,8 +94,16 @@ def python_acme(require: Require, tmp_path: Path) -> Callable[..., PythonACME]:
     return lambda lab, *, bound=False: PythonACME(program, Home(tmp_path, lab, bound))
 
 
+@pytest.fixture
+def ruby_acme(require: Require, tmp_path: Path) -> Callable[..., RubyACME]:
+    """`ruby_acme(lab)`: a client over ruby's `acme-client` that never ran before."""
+    require("/usr/share/doc/ruby-acme-client", package="ruby-acme-client")
+    program = require("/usr/bin/ruby", package="ruby-acme-client")
+    return lambda lab: RubyACME(program, Home(tmp_path, lab, bound=False))
+
+
 @pytest.fixture(params=["certbot", "lego", "dehydrated", "uacme", "python_acme"])
 def prepare(request: pytest.FixtureRequest) -> Prepare:
-    """Each of the clients in turn."""
+    """Each of the clients in turn, but for ruby's, which knows no binding."""
     chosen: Prepare = request.getfixturevalue(request.param)
     return chosen

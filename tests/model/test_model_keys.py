@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 
 from certmint.model import der
-from certmint.model.csr import MAX_BYTES, parse_csr
+from certmint.model.csr import MAX_BYTES, load_csr, parse_csr
 from certmint.model.errors import BadInput, WrongState
 from certmint.model.hardware import PermanentIdentifier
 from certmint.model.keys import KeyKind, public_key, public_key_of
@@ -184,6 +184,38 @@ def test_odd_versions_and_names_are_bad_input() -> None:
         with pytest.raises(BadInput) as refusal:
             parse_csr(data)
         assert refusal.value.code == "csr-syntax"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_version_that_is_none_is_read_as_the_first(number: int, kind: KeyKind) -> None:
+    """RFC 2986 has version 0 alone; ruby's acme-client writes 2, as its examples of OpenSSL do."""
+    key = KINDS[kind]()
+    data = _renumbered(request(key, NAME, cn="x"), number, key)
+    parsed = parse_csr(data)
+    assert (parsed.der, parsed.key) == (data, public_key_of(key))
+    assert (parsed.names, parsed.common_name) == ((DNSName("a.example.com"),), "x")
+    assert load_csr(data).subject == x509.Name.from_rfc4514_string("CN=x")
+    assert csr_refused(data[:-1] + bytes([data[-1] ^ 1])) == "csr-signature"
+    unsigned = data.replace(der.integer(number), der.integer(3 - number), 1)
+    assert csr_refused(unsigned) == "csr-signature"  # what was signed is the number that is there
+
+
+def test_a_version_cannot_be_changed_under_a_signature() -> None:
+    """A good request whose version somebody changed is signed no more."""
+    data = request(KEY, NAME)
+    assert csr_refused(data.replace(der.integer(0), der.integer(2), 1)) == "csr-signature"
+
+
+def _renumbered(data: bytes, number: int, key: Private) -> bytes:
+    info, algorithm, _ = der.children(data)
+    _, *rest = der.children(info)
+    changed = der.sequence(der.integer(number), *rest)
+    if isinstance(key, rsa.RSAPrivateKey):
+        signature = key.sign(changed, padding.PKCS1v15(), hashes.SHA256())
+    else:
+        signature = key.sign(changed, ec.ECDSA(hashes.SHA256()))
+    return der.sequence(changed, algorithm, der.bit_string(signature))
 
 
 def test_hardware_names_of_a_request() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certmint.model import der
 from certmint.validation.dns import Answer
@@ -82,10 +82,10 @@ def says(text: str, *, status: str = "200 OK", headers: str = "") -> Callable[..
 
 def alpn_context(
     folder: Path, digest: bytes, *names: x509.GeneralName, critical: bool = True,
-    alpn: str = "acme-tls/1",
+    alpn: str = "acme-tls/1", key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
 ) -> ssl.SSLContext:  # fmt: skip
     """A server context with a challenge certificate (RFC 8737 3)."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "challenge")])
     now = dt.datetime.now(dt.UTC)
     proof = x509.UnrecognizedExtension(ACME_IDENTIFIER, der.octet_string(digest))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hostile import Names, alpn_context, says, serving
 from hypothesis import given
 from hypothesis import strategies as st
@@ -259,6 +260,16 @@ def test_tls_alpn_finds_the_challenge_certificate(tmp_path: Path) -> None:
     evidence = tls_check(alpn_context(tmp_path, DIGEST, x509.DNSName("Router.example.com")))
 
     assert "3.2.2.4.20" in str(evidence["method"])
+
+
+def test_tls_alpn_of_a_server_with_keys_of_two_kinds(tmp_path: Path) -> None:
+    """Apache's mod_md answers with its RSA key alone, and shows the site's own for the other."""
+    right = x509.DNSName("router.example.com")
+    context = alpn_context(tmp_path, DIGEST, right, key=rsa.generate_private_key(65537, 2048))
+    alpn_context(tmp_path, bytes(32), right)  # leaves a certificate on P-256 in the same file
+    context.load_cert_chain(tmp_path / "challenge.pem")
+
+    assert tls_check(context)
 
 
 def test_tls_alpn_for_an_address(tmp_path: Path) -> None:

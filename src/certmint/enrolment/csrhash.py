@@ -9,11 +9,9 @@ import datetime as dt
 import hashlib
 import re
 
-from cryptography import x509
-
 from certmint.enrolment.domains import REQUEST_TOKENS, VALUE_LIFE, domain_of, refuse_used_token
 from certmint.enrolment.manufacturers import new_id
-from certmint.model.csr import CSR
+from certmint.model.csr import CSR, load_csr
 from certmint.model.entities import DomainValidation, Manufacturer, ValidationMethod
 from certmint.model.errors import BadInput, Refused
 from certmint.model.serial import RandomBytes
@@ -90,7 +88,7 @@ def token(
 
 def _check_strength(csr: CSR) -> None:
     """The hash of a token must be as strong as the one that signs the CSR (BR 1.6.1)."""
-    digest = x509.load_der_x509_csr(csr.der).signature_hash_algorithm
+    digest = load_csr(csr.der).signature_hash_algorithm
     if digest is not None and digest.digest_size > hashlib.sha256().digest_size:
         raise Refused(
             "csr-hash-strength",

@@ -219,7 +219,9 @@ def identifier_of(kind: str, value: str) -> Identifier:
     `identifier-syntax` for hardware that breaks the draft's grammar.
     """
     if kind == IdentifierType.DNS:
-        return Identifier(IdentifierType.DNS, DNSName(value.lower()).value)
+        # Outside ASCII lower() would make a name of what is none: U+212A is not k.
+        name = DNSName(value.lower() if value.isascii() else value)
+        return Identifier(IdentifierType.DNS, name.value)
     if kind == IdentifierType.IP:
         return Identifier(IdentifierType.IP, IPName(value).value)
     if kind in (IdentifierType.PERMANENT_IDENTIFIER, IdentifierType.HARDWARE_MODULE):

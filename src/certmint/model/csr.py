@@ -1,10 +1,16 @@
-"""PKCS#10 requests (RFC 2986). A `CSR` exists only if its signature and its key are good."""
+"""PKCS#10 requests (RFC 2986). A `CSR` exists only if its signature and its key are good.
+
+Some clients write a version that PKCS#10 does not have, ruby's `acme-client` among them: they took
+the numbers of certificates for those of requests. Such a request is read as of version 1, and its
+signature is verified over the octets that were signed.
+"""
 
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from certmint.model import der
 from certmint.model.errors import BadInput
@@ -38,12 +44,13 @@ def parse_csr(data: bytes) -> CSR:
     """
     if len(data) > MAX_BYTES:
         raise BadInput("csr-syntax", f"the CSR has {len(data)} bytes; at most {MAX_BYTES} are read")
-    request = _load(data)
+    request = load_csr(data)
+    numbered = _numbered(data)
     try:
         digest = request.signature_hash_algorithm
         if digest is not None and digest.name not in _HASHES:
             raise BadInput("csr-signature", f"the CSR is signed with {digest.name}: use SHA-256")
-        if not request.is_signature_valid:
+        if not (_is_signed(request, data) if numbered else request.is_signature_valid):
             raise BadInput(
                 "csr-signature", "the CSR's signature does not verify with the key inside it"
             )
@@ -52,19 +59,50 @@ def parse_csr(data: bytes) -> CSR:
     # The key's own octets: another encoding of the same key is refused, not mended.
     key = public_key(der.children(request.tbs_certrequest_bytes)[2])
     names, hardware = _names(request)
-    der_bytes = request.public_bytes(serialization.Encoding.DER)
+    der_bytes = data if numbered else request.public_bytes(serialization.Encoding.DER)
     return CSR(der_bytes, key, names, _cn(request), hardware)
 
 
-def _load(data: bytes) -> x509.CertificateSigningRequest:
+def load_csr(data: bytes) -> x509.CertificateSigningRequest:
+    """A request whose signature nobody has verified. Raises BadInput `csr-syntax`."""
     try:
         if b"-----BEGIN" in data:
             return x509.load_pem_x509_csr(data)
-        return x509.load_der_x509_csr(data)
+        return x509.load_der_x509_csr(_numbered(data) or data)
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise BadInput(
             "csr-syntax", "the CSR is neither PEM nor DER of a PKCS#10 request"
         ) from None
+
+
+def _numbered(data: bytes) -> bytes | None:
+    """The same request as of version 1, if it is of one that there is not: v2 or v3."""
+    try:
+        _, info, _ = der.read(data)
+        _, version, _ = der.read(data, info)
+    except ValueError:
+        return None
+    if data[version : version + 3] not in (der.integer(1), der.integer(2)):
+        return None
+    return data[: version + 2] + b"\0" + data[version + 3 :]
+
+
+def _is_signed(request: x509.CertificateSigningRequest, data: bytes) -> bool:
+    """Whether the key signed these octets; `request` is what was read of them."""
+    key, scheme = request.public_key(), request.signature_algorithm_parameters
+    signed = der.children(data)[0]
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(scheme, ec.ECDSA):
+        key.verify(request.signature, signed, scheme)
+        return True
+    digest = request.signature_hash_algorithm
+    if (
+        isinstance(key, rsa.RSAPublicKey)
+        and isinstance(scheme, padding.PKCS1v15 | padding.PSS)
+        and digest is not None
+    ):
+        key.verify(request.signature, signed, scheme, digest)
+        return True
+    return False
 
 
 def _cn(request: x509.CertificateSigningRequest) -> str | None:

@@ -84,7 +84,7 @@ class Accounts:
         wanted = call.payload()
         if wanted.get("status") == "deactivated":
             account = accounts.deactivate(call.db, account, call.now)
-        elif "contact" in wanted:
+        elif wanted.get("contact") is not None:
             contacts = fields.contacts(wanted)
             account = accounts.update_contacts(call.db, account, contacts, call.now)
         return _view(call, account, 200)

@@ -161,11 +161,11 @@ class ACMEDoor:
         hit = _Hit(asked, maker, name, params, self._urls_of(maker, name))
         if isinstance(route, _Get):
             if method not in route.methods:
-                return self._finished(hit, document("malformed", "this is read by GET", 405, {}))
+                return self._unfit(hit, "this is read by GET", route.methods)
             return self._guarded(hit, route.handler)
         if method != "POST":
             detail = "ACME resources are read by POST-as-GET (RFC 8555 6.3)"
-            return self._finished(hit, document("malformed", detail, 405, {}))
+            return self._unfit(hit, detail, ("POST",))
         return self._finished(hit, self._guarded(hit, functools.partial(self._signed, route)))
 
     def _too_long(self, path: str) -> Answer:
@@ -227,6 +227,12 @@ class ACMEDoor:
         if answer.status == 429:
             link(answer, hit.urls("limits"), "help")
         return answer
+
+    def _unfit(self, hit: _Hit, detail: str, methods: tuple[str, ...]) -> Answer:
+        """405, and what is allowed instead (RFC 9110 15.5.6)."""
+        answer = document("malformed", detail, 405, {})
+        answer.add("Allow", ", ".join(methods))
+        return self._finished(hit, answer)
 
     def _finished(self, hit: _Hit, answer: Answer) -> Answer:
         nonce = self._on.nonces.make(self._on.clock(), self._on.random_bytes)

@@ -40,7 +40,9 @@ class Authorizations:
         )  # fmt: skip
         if is_new:
             self.foresee(call, [made.id])
-        return self._view(call, self._found(call, made.id), 201 if is_new else 200)
+        answer = self._view(call, self._found(call, made.id), 201 if is_new else 200)
+        answer.add("Location", call.urls("authz", made.id))  # of the one that is there, too
+        return answer
 
     def one(self, call: Call) -> Answer:
         """Read an authorization, or give it up (7.5.2)."""
@@ -130,9 +132,8 @@ class Authorizations:
         return found
 
     def _view(self, call: Call, found: Authorization, status: int) -> Answer:
-        location = {"Location": call.urls("authz", found.id)} if status == 201 else {}
         shown = views.authorization(found, call.urls, call.place, call.now)
-        answer = json_answer(shown, status, location)
+        answer = json_answer(shown, status)
         if found.state is AuthorizationState.PENDING:
             answer.add("Retry-After", RETRY_S)
         return answer

@@ -19,7 +19,9 @@ from certmint.model.serial import Serial, serial_of
 
 def contacts(wanted: Mapping[str, Any]) -> tuple[str, ...]:
     """What the account says of itself; its syntax is judged elsewhere."""
-    given = wanted.get("contact", [])
+    given = wanted.get("contact")
+    if given is None:  # so a client says that it has nothing to say
+        return ()
     if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
         raise ACMEProblem("malformed", "contact is not a list of strings")
     return tuple(given)

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256")
+ALGORITHMS = ("ES256", "ES384", "ES512", "EdDSA", "RS256")
 MAC_ALGORITHMS = ("HS256", "HS384", "HS512")
 _BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _FILLING = (b"", b"===", b"==", b"=")
@@ -27,6 +27,7 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 _CURVES: dict[str, tuple[type[ec.EllipticCurve], int, str]] = {
     "P-256": (ec.SECP256R1, 32, "ES256"),
     "P-384": (ec.SECP384R1, 48, "ES384"),
+    "P-521": (ec.SECP521R1, 66, "ES512"),
 }
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -123,7 +124,7 @@ def account_key(jwk: object) -> AccountKey:
             raise BadKey("an Ed25519 key has 32 octets")
         members = {"crv": "Ed25519", "kty": "OKP", "x": b64url(x)}
         return _identified(ed25519.Ed25519PublicKey.from_public_bytes(x), "EdDSA", members)
-    raise BadKey(f"keys of type {kind!r} are not accepted: use P-256, P-384, Ed25519 or RSA")
+    raise BadKey(f"keys of type {kind!r} are not accepted: use P-256, P-384, P-521, Ed25519 or RSA")
 
 
 def verify(jws: JWS, key: AccountKey) -> None:
@@ -168,12 +169,13 @@ def _identified(key: PublicKey, algorithm: str, members: dict[str, str]) -> Acco
 
 
 def _elliptic(jwk: Mapping[str, Any]) -> AccountKey:
-    if jwk.get("crv") not in _CURVES:
-        raise BadKey(f"curve {jwk.get('crv')!r} is not accepted: use P-256 or P-384")
-    curve, size, algorithm = _CURVES[jwk["crv"]]
+    name = jwk.get("crv")
+    if not isinstance(name, str) or name not in _CURVES:
+        raise BadKey(f"curve {name!r} is not accepted: use P-256, P-384 or P-521")
+    curve, size, algorithm = _CURVES[name]
     x, y = unb64url(jwk.get("x"), "jwk.x"), unb64url(jwk.get("y"), "jwk.y")
     if len(x) != size or len(y) != size:
-        raise BadKey(f"a coordinate on {jwk['crv']} has {size} octets")
+        raise BadKey(f"a coordinate on {name} has {size} octets")
     try:
         numbers = ec.EllipticCurvePublicNumbers(
             int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve()
@@ -181,9 +183,7 @@ def _elliptic(jwk: Mapping[str, Any]) -> AccountKey:
         key = numbers.public_key()
     except ValueError:
         raise BadKey("the point is not on its curve") from None
-    return _identified(
-        key, algorithm, {"crv": jwk["crv"], "kty": "EC", "x": b64url(x), "y": b64url(y)}
-    )
+    return _identified(key, algorithm, {"crv": name, "kty": "EC", "x": b64url(x), "y": b64url(y)})
 
 
 def _rsa(jwk: Mapping[str, Any]) -> AccountKey:
@@ -210,7 +210,8 @@ def _ecdsa(digest: hashes.HashAlgorithm, size: int) -> Callable[[Any, bytes, byt
         if len(signature) != 2 * size:
             raise InvalidSignature
         content = _integer(signature[:size]) + _integer(signature[size:])
-        key.verify(b"\x30%c%b" % (len(content), content), signed, algorithm)
+        head = b"\x30" if len(content) < 128 else b"\x30\x81"  # the long form, for P-521
+        key.verify(b"%b%c%b" % (head, len(content), content), signed, algorithm)
 
     return check
 
@@ -234,6 +235,7 @@ def _eddsa(key: ed25519.Ed25519PublicKey, signature: bytes, signed: bytes) -> No
 _CHECKS: Mapping[str, Callable[[Any, bytes, bytes], None]] = {
     "ES256": _ecdsa(hashes.SHA256(), 32),
     "ES384": _ecdsa(hashes.SHA384(), 48),
+    "ES512": _ecdsa(hashes.SHA512(), 66),
     "EdDSA": _eddsa,
     "RS256": _rs256,
 }

@@ -25,7 +25,7 @@ class Orders:
         wanted = call.payload()
         if wanted.get("notBefore") or wanted.get("notAfter"):
             raise ACMEProblem("malformed", "notBefore and notAfter are the profile's to choose")
-        replaces = wanted.get("replaces")
+        replaces = fields.optional_text(wanted, "replaces") or None  # "" is nothing, too
         if replaces is not None:
             fields.cert_id(replaces)
         identifiers = fields.identifiers(wanted)

@@ -186,6 +186,9 @@ def authorization(
     challenges = found.challenges
     if found.state is AuthorizationState.VALID:
         challenges = tuple(c for c in challenges if c.state is ChallengeState.VALID)
+    elif found.state is AuthorizationState.INVALID:  # the one that was attempted and failed
+        failed = tuple(c for c in challenges if c.state is ChallengeState.INVALID)
+        challenges = failed or challenges
     shown: dict[str, Any] = {
         "status": state,
         "identifier": {"type": found.identifier.type.value, "value": found.identifier.value},

@@ -132,7 +132,8 @@ def waiting(
     if found is None:
         raise NotFound("challenge-unknown", "there is no such challenge")
     authorization, challenge = found
-    if challenge.state is not ChallengeState.PENDING:
+    is_won = authorization.state is AuthorizationState.VALID  # by another one: no need to look
+    if challenge.state is not ChallengeState.PENDING or is_won:
         return None
     if authorization.state is not AuthorizationState.PENDING or now >= authorization.expires_at:
         raise WrongState("authorization-over", "the authorization is not pending any more")
@@ -152,7 +153,8 @@ def validate(
     """Look, and write down what was seen; the authorization and its orders follow.
 
     If the process dies here a challenge that was marked stays `processing`, and the job of stale
-    challenges looks again; any other is still to be answered.
+    challenges looks again; any other is still to be answered. Where the authorization was decided
+    meanwhile, by another challenge or by its account, this one ends alone, as it was seen.
     """
     authorization = taken.authorization
     try:
@@ -160,21 +162,31 @@ def validate(
     except (Failed, Unavailable) as failure:
         kind = failure.kind if isinstance(failure, Failed) else "dns"
         error = json.dumps({"type": kind, "detail": failure.detail})
+        alone = partial(writes.move_acme_challenge, event=ChallengeEvent.FAILED, error=error)
 
-        def fail(tx: Transaction) -> None:
+        def outcome(tx: Transaction) -> None:
             rates.count(tx, rates.failures(tx, account, limits), limits, now)
             fail_challenge(tx, authorization, taken.challenge, error, now)
-
-        outcome = fail
     else:
         is_persistent = taken.challenge.type is ChallengeType.DNS_PERSIST_01
         life = PERSISTENT_LIFE if is_persistent else VALID_LIFE
+        alone = partial(
+            writes.move_acme_challenge, event=ChallengeEvent.VALIDATED, validated_at=now
+        )
 
         def outcome(tx: Transaction) -> None:
             pass_challenge(tx, authorization, taken.challenge, seen, life, now)
 
-    with suppress(WrongState):  # another node was quicker, or it was given up meanwhile
+    try:
         db.write(outcome)
+    except WrongState:
+        # A challenge that stayed `processing` would be looked at again for ever.
+        ended = partial(
+            alone, tenant_id=authorization.tenant_id, challenge_id=taken.challenge.id,
+            from_state=taken.challenge.state, at=now,
+        )  # fmt: skip
+        with suppress(WrongState):  # another node was quicker
+            db.write(ended)
 
 
 def foresee(
