@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from certmint.app.metrics import Note
 from certmint.app.spelling import spelled
-from certmint.app.tls import LimitedProtocol
+from certmint.app.tls import NEVER, LimitedProtocol
 from certmint.doors.http import Lane, Plain
 
 # Field values are visible ASCII with spaces: no folding, no bare line breaks, no tabs.
@@ -71,7 +71,7 @@ class LaneProtocol(LimitedProtocol):
         if request is None:
             super().data_received(data)
         elif isinstance(request, bytes):
-            if came == len(data):  # its first piece: the rest has to come in time
+            if self._due is None or self._enough == NEVER:  # the rest has to come in time
                 self._await_body()
             self._received += came
             self._held = request
@@ -107,7 +107,7 @@ class LaneProtocol(LimitedProtocol):
             return None
         path = head[1].decode("ascii")
         way = next((each for each in self._ways if path.startswith(each.prefix)), None)
-        headers = _fields(head[2])
+        headers = _fields(head[2]) if way is not None else None
         if way is None or headers is None:
             return None
         size = int(headers[b"content-length"])

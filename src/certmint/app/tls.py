@@ -18,7 +18,7 @@ from certmint.model.errors import Misconfigured
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: policy judges time, from the registry
 MAX_HEADER_BYTES = 32 * 1024
-_NEVER = float("inf")
+NEVER = float("inf")
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -37,7 +37,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _due: float | None = None  # when the client is too slow; None while it owes us nothing
     _received = 0  # octets of this request
-    _enough = _NEVER  # that many of them move the deadline on; in the head none do
+    _enough = NEVER  # that many of them move the deadline on; in the head none do
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         tls = transport.get_extra_info("ssl_object")
@@ -54,7 +54,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._received += len(data)
         super().data_received(data)
         # Looked at afterwards, since a body may have come in the same piece as its head.
-        if self._enough == _NEVER and self._received > MAX_HEADER_BYTES:
+        if self._enough == NEVER and self._received > MAX_HEADER_BYTES:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
@@ -75,7 +75,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
-        self._received, self._enough = 0, _NEVER
+        self._received, self._enough = 0, NEVER
         self._due = self.loop.time() + self.head_deadline_s
 
     def _await_body(self) -> None:
