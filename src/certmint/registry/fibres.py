@@ -11,12 +11,13 @@ comes to its end, whether or not anybody still waits for its outcome.
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, wait
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 T = TypeVar("T")
 Ended: TypeAlias = Callable[[Any, BaseException | None], None]
@@ -27,9 +28,42 @@ _PARKED = object()
 
 
 class Fibre(greenlet):
-    """A greenlet that `start` switches to, and that switches back with what it waits for."""
+    """A greenlet that `start` switches to, and that switches back with what it waits for.
+
+    It does one piece of work after another: a new one costs more than a short piece of work.
+    """
 
     ended: Ended
+
+
+class _Over:
+    """What a fibre switches back with at the end of a piece of work."""
+
+    def __init__(self, result: object, error: BaseException | None) -> None:
+        self.result, self.error = result, error
+
+
+class _Idle(threading.local):
+    """Fibres without work, of one thread: a greenlet cannot leave its thread."""
+
+    def __init__(self) -> None:
+        self.fibres: list[Fibre] = []
+
+
+_MOST_IDLE = 64
+_idle = _Idle()
+
+
+def _life(work: Callable[[], object]) -> None:
+    while True:
+        try:
+            over = _Over(work(), None)
+        except GreenletExit:
+            raise  # the loop has ended, and nobody is there to be told
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the work
+            over = _Over(None, error)
+        work = _parent(current()).switch(over)
+        del over
 
 
 def start(work: Callable[[], T], ended: Ended) -> None:
@@ -37,9 +71,9 @@ def start(work: Callable[[], T], ended: Ended) -> None:
 
     Only outside of fibres, on the event loop.
     """
-    fibre = Fibre(work)
+    fibre = _idle.fibres.pop() if _idle.fibres else Fibre(_life)
     fibre.ended = ended
-    _step(fibre, fibre.switch)
+    _step(fibre, fibre.switch, work)
 
 
 async def run(work: Callable[[], T]) -> T:
@@ -167,14 +201,13 @@ def _parent(fibre: Fibre) -> greenlet:
 
 
 def _step(fibre: Fibre, go_on: Callable[..., Any], *given: object) -> None:
-    """Let it run up to where it next waits, or to its end."""
-    try:
-        step = go_on(*given)
-    except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the fibre
-        fibre.ended(None, error)
-        return
-    if fibre.dead:
-        fibre.ended(step, None)
+    """Let it run up to where it next waits, or to the end of its work."""
+    step = go_on(*given)
+    if isinstance(step, _Over):
+        ended = fibre.ended
+        if len(_idle.fibres) < _MOST_IDLE:
+            _idle.fibres.append(fibre)
+        ended(step.result, step.error)
     elif step is not _PARKED:
         asyncio.ensure_future(step).add_done_callback(partial(_awaited, fibre))
 

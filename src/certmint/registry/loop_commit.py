@@ -77,7 +77,7 @@ class LoopConnection:
         self._memory = Memory()
         self._queue: list[_Turn[Any]] = []
         self._since = 0.0
-        self._is_patient = False
+        self._is_patient = self._is_careful = False
         self._reading: asyncio.AbstractEventLoop | None = None
         self._gathering: asyncio.AbstractEventLoop | None = None
         self._changes = 0
@@ -174,13 +174,40 @@ class LoopConnection:
         group = self._take(LARGEST_GROUP)
         failure: Exception | None = None
         try:
-            _run_all(tx, self._memory, group)
+            if not self._run(tx, group):
+                self._queue[:0] = group
+                loop.call_soon(self._commit)
+                return
             audit.advance(tx, self._memory)
             raw(tx, "COMMIT")  # durable from here, and not before: no fibre has gone on yet
             self._memory.committed()
         except Exception as error:  # noqa: BLE001 - as above
             failure = error
         self._settle(group, failure)
+
+    def _run(self, tx: Connection, group: list[_Turn[Any]]) -> bool:
+        """Everybody's work; False if it has to be done again, one by one.
+
+        Failures are rare, and a savepoint makes SQLite keep a copy of every page that changes. So
+        all of it is tried without; where somebody's work fails nothing has happened, and the same
+        group comes again, with a savepoint for each.
+        """
+        if self._is_careful:
+            self._is_careful = False
+            for turn in group:
+                turn.run_carefully(tx, self._memory)
+            return True
+        try:
+            for turn in group:
+                turn.run(tx)
+        except (Unavailable, Misconfigured):
+            raise  # storage failed under us; SQLite may have rolled back the whole transaction
+        except Exception:  # noqa: BLE001 - whoever's it is meets it again
+            raw(tx, "ROLLBACK")
+            self._memory.rolled_back()
+            self._is_careful = True
+            return False
+        return True
 
     def _settle(self, group: list[_Turn[Any]], failure: Exception | None) -> None:
         """Let the fibres go on; what they write next is the next group's."""
@@ -220,25 +247,6 @@ class _Snapshot(AbstractContextManager[Connection]):
 
 def _is_locked(error: Exception) -> bool:
     return isinstance(error, CertmintError) and error.code == failures.LOCKED[1]
-
-
-def _run_all(tx: Connection, memory: Memory, group: list[_Turn[Any]]) -> None:
-    """Everybody's work; what fails is undone alone.
-
-    Failures are rare, and a savepoint for each turn costs as much as a statement: so all of it is
-    tried at once, and only if somebody's work fails again, one by one.
-    """
-    raw(tx, "SAVEPOINT everything")
-    try:
-        for turn in group:
-            turn.run(tx)
-    except (Unavailable, Misconfigured):
-        raise  # storage failed under us; SQLite may have rolled back the whole transaction
-    except Exception:  # noqa: BLE001 - whoever's it is meets it again below
-        raw(tx, "ROLLBACK TO everything")
-        memory.rolled_back()
-        for turn in group:
-            turn.run_carefully(tx, memory)
 
 
 def _kept(tx: Connection, memory: Memory, work: First) -> Exception | None:
