@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import acme, lists, workloads
+from bench import acme, est, lists, workloads
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--devices", type=int, default=2000, help="devices of a factory batch")
-    parser.add_argument("--orders", type=int, default=1000, help="ACME orders of one round")
+    parser.add_argument(
+        "--orders", type=int, default=1000, help="orders, or enrolments, of a round"
+    )
     parser.add_argument("--rows", type=int, default=1_000_000, help="devices of the lists")
-    parser.add_argument("--only", choices=["acme", "lists"], help="one workload")
+    parser.add_argument("--only", choices=["acme", "est", "lists"], help="one workload")
     given = parser.parse_args()
     if given.only == "acme":
         acme_rows(given.orders, given.rounds)
+        return
+    if given.only == "est":
+        est_rows(given.orders, given.rounds)
         return
     if given.only == "lists":
         lists.table(given.rows, given.rounds)
@@ -66,6 +71,7 @@ def main() -> None:
                 flush=True,
             )
     acme_rows(given.orders, given.rounds)
+    est_rows(given.orders, given.rounds)
     lists.table(given.rows, given.rounds)
 
 
@@ -92,6 +98,31 @@ def acme_rows(orders: int, rounds: int) -> None:
         f"ACME, pre-authorized (G7)          {rate:9.0f} orders/s       "
         f" {1 / cpu / limit:5.2f} of the signatures alone ({limit:.0f}); {cpu * 1e3:.2f} ms of CPU,"
         f" {each:.0f} requests, p99 {slow * 1e3:.0f} ms",
+        flush=True,
+    )
+
+
+def est_rows(enrolments: int, rounds: int) -> None:
+    """Enrolments over kept connections and over new ones."""
+    with est.certmint() as server:
+        server.enrolments(200, keeps=True)  # warm
+        kept, fresh, bare, limits = [], [], [], []
+        for _ in range(rounds):
+            kept.append(server.enrolments(enrolments, keeps=True))
+            fresh.append(server.enrolments(enrolments // 4, keeps=False))
+            bare.append(server.handshakes(enrolments // 4))
+            limits.append(est.floor())
+    limit = statistics.median(limits)
+    rate, cpu = (statistics.median(getattr(run, each) for run in kept) for each in ("rate", "cpu"))
+    print(
+        f"EST, connections kept (G9)         {rate:9.0f} enrolments/s   "
+        f" {1 / cpu / limit:5.2f} of verify + sign ({limit:.0f}); {cpu * 1e3:.2f} ms of CPU"
+    )
+    rate, cpu = (statistics.median(getattr(run, each) for run in fresh) for each in ("rate", "cpu"))
+    handshake = statistics.median(run.cpu for run in bare)
+    print(
+        f"EST, a connection each (G10)       {rate:9.0f} enrolments/s   "
+        f" {handshake / cpu:5.2f} of it the handshake; {cpu * 1e3:.2f} ms of CPU",
         flush=True,
     )
 

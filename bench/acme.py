@@ -68,27 +68,27 @@ class Server:
                 "value": f"127.{1 + place // 62500}.{place // 250 % 250}.{1 + place % 250}",
             }
 
-        began = _cpu(self.pid)
+        began = cpu_of(self.pid)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             tally = runner.run(
                 load(self.directory, identifier, count, WORKERS, self.port, self.binding)
             )
         if tally.errors:
             raise RuntimeError(f"{len(tally.errors)} orders failed: {tally.errors[0]}")
-        return Run(tally, (_cpu(self.pid) - began) / count, _memory(self.pid))
+        return Run(tally, (cpu_of(self.pid) - began) / count, _memory(self.pid))
 
 
 @contextlib.contextmanager
 def certmint() -> Iterator[Server]:
     """A fresh lab."""
     folder = Path(tempfile.mkdtemp(prefix="certmint-bench-acme-"))
-    https, http, web, tls = (_free_port() for _ in range(4))
+    https, http, web, tls = (free_port() for _ in range(4))
     command = [
         str(Path(sys.executable).with_name("certmint")), "lab", str(folder / "lab"),
         "--https", str(https),
         "--http", str(http), "--http01-port", str(web), "--tls-port", str(tls),
     ]  # fmt: skip
-    with _running(command, dict(os.environ), https) as pid:
+    with running(command, dict(os.environ), https) as pid:
         yield Server(f"https://localhost:{https}/acme/lab/acme/directory", pid, web)
     shutil.rmtree(folder)
 
@@ -97,7 +97,7 @@ def certmint() -> Iterator[Server]:
 def certmint_of_a_maker() -> Iterator[Server]:
     """A lab whose maker has validated DOMAIN, for accounts that are bound to it."""
     folder = Path(tempfile.mkdtemp(prefix="certmint-bench-acme-"))
-    ports = lab.Ports(*(_free_port() for _ in range(4)))
+    ports = lab.Ports(*(free_port() for _ in range(4)))
     made = lab.build(folder, ports, "127.0.0.1:53", requires_binding=True)
     here, now = made.installation, made.installation.clock()
     with here.db.read() as tx:
@@ -114,7 +114,7 @@ def certmint_of_a_maker() -> Iterator[Server]:
         "--config", str(folder / config.FILE_NAME),
     ]  # fmt: skip
     binding = Binding(made.kid, made.hmac_key)
-    with _running(command, dict(os.environ), ports.https) as pid:
+    with running(command, dict(os.environ), ports.https) as pid:
         yield Server(made.directory_url, pid, ports.http01, binding)
     shutil.rmtree(folder)
 
@@ -136,7 +136,7 @@ def floor(requests: int = SIGNED_REQUESTS) -> float:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], environment: dict[str, str], port: int) -> Iterator[int]:
+def running(command: list[str], environment: dict[str, str], port: int) -> Iterator[int]:
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -158,13 +158,13 @@ def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"{process.args!r} did not start listening on port {port}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
-def _cpu(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -38,9 +38,9 @@ MAKER = DistinguishedName.of(C="US", O="Example Router Inc")
 class Stage:
     """A fresh installation with authorities and a product."""
 
-    def __init__(self, database: str = "sqlite:certmint.db") -> None:
+    def __init__(self, database: str = "sqlite:certmint.db", **settings: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="certmint-bench-"))
-        self._database = database
+        self._settings = {"database": database, **settings}
         self._runs = 0
         self.here = self._install()
         self._hierarchy()
@@ -58,7 +58,7 @@ class Stage:
         (self.folder / "secrets").mkdir()
         (self.folder / "secrets/keys.passphrase").write_text("bench " * 4)
         path = self.folder / config.FILE_NAME
-        path.write_text(config.example(database=self._database))
+        path.write_text(config.example(**self._settings))
         loaded = config.load(path)
         db = open_database(loaded.database_url)
         db.migrate()
