@@ -2,8 +2,8 @@
 
 After each SIGKILL of the agent and all its children, a real TLS server (openssl s_server) is
 started anew from the live files, and a client sees a leaf that its key signs for. The number of
-deaths of each test is CERTMINT_POWER_CUTS: 125 make the 500 of issue 4 over the four tests with key
-files. With keys in hardware, a program that is not ours signs with the live key instead.
+deaths of each test is CERTMINT_POWER_CUTS: its 125 make 500 over the four tests with key files.
+With keys in hardware, a program that is not ours signs with the live key instead.
 """
 
 import os
@@ -23,7 +23,7 @@ from .shell import make_shell
 
 pytestmark = pytest.mark.slow
 
-CUTS = int(os.environ.get("CERTMINT_POWER_CUTS", "100"))
+CUTS = int(os.environ.get("CERTMINT_POWER_CUTS", "125"))
 HARD = CUTS // 2  # with keys in hardware, which is slower
 
 

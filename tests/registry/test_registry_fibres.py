@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import datetime as dt
+import socket
 import sqlite3
 import threading
 import time
@@ -278,3 +279,63 @@ def test_a_snapshot_is_not_left_open_by_an_error(sqlite_db: Database) -> None:
 
     with sqlite_db.read() as tx:
         assert tx.execute(sa.text("SELECT count(*) FROM audit_event")).scalar_one() == 1
+
+
+def test_work_that_no_coroutine_waits_for_tells_how_it_ended(db: Database) -> None:
+    """As a fibre or in a thread: what it returned, or what it raised, on the loop's thread."""
+    told: list[tuple[Any, Any]] = []
+
+    async def main() -> None:
+        here, over = threading.get_ident(), asyncio.Event()
+
+        def ended(result: Any, error: BaseException | None) -> None:
+            assert threading.get_ident() == here
+            told.append((result, type(error)))
+            if len(told) == 2:
+                over.set()
+
+        db.begin(lambda: append(db, 1), ended)
+        db.begin(lambda: 1 // 0, ended)
+        await asyncio.wait_for(over.wait(), 10)
+
+    in_loop(main())
+
+    assert sorted(told, key=str) == [(1, type(None)), (None, ZeroDivisionError)]
+
+
+def test_a_fibre_that_failed_serves_the_next(sqlite_db: Database) -> None:
+    """Fibres are used again; nothing of one piece of work is left for another."""
+
+    def fail() -> None:
+        raise Conflict("own-problem", "mine alone")
+
+    async def main() -> list[Any]:
+        results = []
+        for _ in range(5):
+            results += await at_once(sqlite_db, [fail, lambda: append(sqlite_db, 1)])
+        return results
+
+    results = in_loop(main())
+
+    assert [isinstance(each, Conflict) for each in results] == [True, False] * 5
+    assert [each for each in results if isinstance(each, int)] == [1, 2, 3, 4, 5]
+
+
+def test_a_fibre_waits_for_a_socket_no_longer_than_it_said(sqlite_db: Database) -> None:
+    """And goes on at once when there is something to read."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    def work() -> tuple[str, bytes]:
+        try:
+            fibres.ready(ours.fileno(), to_write=False, seconds=0.02)
+        except TimeoutError:
+            late = "late"
+        fibres.ready(ours.fileno(), to_write=True, seconds=5)
+        theirs.send(b"x")
+        fibres.ready(ours.fileno(), to_write=False, seconds=5)
+        return late, ours.recv(1)
+
+    assert in_loop(sqlite_db.run(work)) == ("late", b"x")
+    ours.close()
+    theirs.close()
