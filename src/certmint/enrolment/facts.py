@@ -48,7 +48,7 @@ def gather(tx: Transaction, requests: Sequence[CertificateRequest]) -> list[Fact
                 product=shared.product(tenant, device.product_id) if device else None,
                 batch=shared.batch(request),
                 presented=_presented(tx, request),
-                replaced=_replaced(tx, request),
+                replaced=_replaced(tx, request, newest),
                 newest=newest,
                 sighting=sighting,
                 call=call,
@@ -131,7 +131,11 @@ def _last(
     return newest, sighting, reads.campaign_call(tx, tenant, newest.authority_id, newest.serial)
 
 
-def _replaced(tx: Transaction, request: CertificateRequest) -> Certificate | None:
+def _replaced(
+    tx: Transaction, request: CertificateRequest, newest: Certificate | None
+) -> Certificate | None:
     if request.replaces is None:
         return None
+    if newest is not None and newest.serial == request.replaces:
+        return newest  # the usual case
     return reads.certificate(tx, request.tenant_id, Serial(request.replaces))

@@ -17,7 +17,8 @@ No transaction is open while a key store works.
 import datetime as dt
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from certmint.enrolment.facts import gather
@@ -67,15 +68,31 @@ class Gate:
         keys: SigningKeys,
         random_bytes: RandomBytes,
         reached: Callable[[Step], None] = _carry_on,
+        replacing: set[str] | None = None,
     ) -> None:
         self._db = db
         self._keys = keys
         self._random = random_bytes
         self._reached = reached
+        self._replacing: set[str] = set() if replacing is None else replacing
 
     def through(self, db: Database) -> "Gate":
         """The same gate for one request, which writes by its own handle of the database."""
-        return Gate(db, self._keys, self._random, self._reached)
+        return Gate(db, self._keys, self._random, self._reached, self._replacing)
+
+    @contextmanager
+    def replacing(self, serial: str) -> Iterator[bool]:
+        """Whether the caller is the first on this node to replace this certificate just now.
+
+        It saves the others a try that the registry would end; the registry decides all the same.
+        """
+        is_first = serial not in self._replacing
+        self._replacing.add(serial)
+        try:
+            yield is_first
+        finally:
+            if is_first:
+                self._replacing.discard(serial)
 
     def issue(
         self,

@@ -126,12 +126,16 @@ def _enrol(
     approved: DeviceRequest | None,
 ) -> Enrolled:
     replaces = _replaceable(target.service)
-    try:
+    shown = {each.serial for each in asker.evidence if isinstance(each, HoldsCertificate)}
+    if replaces is None or replaces in shown:
         return _enrol_once(db, gate, target, key, asker, now, approved, replaces)
-    except Conflict as race:
-        shown = {each.serial for each in asker.evidence if isinstance(each, HoldsCertificate)}
-        if race.code != "already-replaced" or replaces in shown:
-            raise
+    with gate.replacing(replaces) as is_first:
+        if is_first:
+            try:
+                return _enrol_once(db, gate, target, key, asker, now, approved, replaces)
+            except Conflict as race:
+                if race.code != "already-replaced":
+                    raise
     # Another request of this device was quicker and replaces that certificate; nothing is wrong
     # with this one, whose evidence is another.
     return _enrol_once(db, gate, target, key, asker, now, approved, None)

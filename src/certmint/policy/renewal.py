@@ -40,15 +40,16 @@ def window(
     device_id: str, not_before: dt.datetime, not_after: dt.datetime, renew_at: float
 ) -> Window:
     """The suggested renewal window of a certificate of this device."""
-    life = not_after - not_before + dt.timedelta(seconds=1)
-    period = life * renew_at
-    width = life * WIDTH
-    latest = not_before + life * LATEST - width / 2
+    # In seconds since 1970, which a float knows to a fraction of a microsecond.
+    begins = (not_before - _EPOCH).total_seconds()
+    life = (not_after - not_before).total_seconds() + 1
+    period, width = life * renew_at, life * WIDTH
+    latest = begins + life * LATEST - width / 2
     # The last moment up to `latest` that lies on this device's grid of period and phase.
-    behind = (latest - _EPOCH - period * phase_of(device_id)) % period
-    middle = latest - behind
-    start = (middle - width / 2).replace(microsecond=0)
-    return Window(max(start, not_before), (middle + width / 2).replace(microsecond=0))
+    middle = latest - (latest - period * phase_of(device_id)) % period
+    start = dt.datetime.fromtimestamp(int(middle - width / 2), dt.UTC)
+    end = dt.datetime.fromtimestamp(int(middle + width / 2), dt.UTC)
+    return Window(max(start, not_before), end)
 
 
 def called_window(device_id: str, call: Call, now: dt.datetime) -> Window:
