@@ -76,7 +76,7 @@ class Server:
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline, "PostgreSQL does not stop"
             time.sleep(0.01)
-        self._server.cleanup_mode = None  # nothing is left to be stopped
+        self._server._postmaster_info = None  # else it would wait for who is not reaped yet
         self._server.cleanup()
 
 

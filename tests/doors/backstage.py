@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import argon2
 from acme_client import BASE, URN, Client, b64, csr, jwk_of, mac_jws
 from asgi import Answer
 from cryptography import x509
@@ -47,14 +48,15 @@ from certmint.enrolment.acme.accounts import new_binding
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.directories import add_directory, directory_named
 from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.manufacturers import new_id
 from certmint.enrolment.packages import PackageFormat
 from certmint.enrolment.products import add_product, product_named
-from certmint.model.entities import Manufacturer, Role
+from certmint.model.entities import Manufacturer, Owner, Role
 from certmint.model.keys import KeyKind
 from certmint.model.manifest import parse_manifest
 from certmint.model.subject import DistinguishedName
-from certmint.registry import reads
-from certmint.registry.engine import open_database
+from certmint.registry import reads, writes
+from certmint.registry.engine import Database, open_database
 from certmint.validation.reach import PrivateNetwork, Reach
 
 BY = "console:test"
@@ -136,10 +138,17 @@ def _template() -> tuple[Path, dict[str, str]]:
             )  # fmt: skip
             assert first is not None
             tokens[f"{slug}/{role}"] = first.secret
-    devices.add_owner(here.db, maker, "jo", PASSWORD, by=BY, now=utc_now(), random_bytes=os.urandom)
+    add_owner(here.db, maker, "jo")
     devices.claim(here.db, maker, "R2", "jo", by=BY, now=utc_now())
     here.close()
     return folder, tokens
+
+
+def add_owner(db: Database, maker: Manufacturer, username: str) -> None:
+    """An owner with PASSWORD. Its hash is a cheap one, and so is each check of it by the house."""
+    hashed = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+    owner = Owner(new_id("own", utc_now(), os.urandom), maker.id, username, utc_now())
+    db.write(lambda tx: writes.add_owner(tx, owner, hashed, by=BY, at=utc_now()))
 
 
 def _maker(here: Installation, slug: str) -> Manufacturer:

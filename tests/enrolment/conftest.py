@@ -13,7 +13,7 @@ import pytest
 from certmint.enrolment.signing import SigningKeys
 from certmint.registry.engine import open_database
 
-from .house import House, found, key_store
+from .house import Clock, House, found, key_store
 
 
 @pytest.fixture(scope="session")
@@ -69,23 +69,33 @@ def house(
 
 
 @pytest.fixture
-def fresh_house(
+def fresh_houses(
     sqlite_house: Path, keys: SigningKeys, tmp_path: Path
-) -> Callable[..., AbstractContextManager[Any]]:
-    """As many houses as a test wants, one after the other, each made into what it says."""
+) -> Callable[[Callable[[House], Any]], Callable[[], AbstractContextManager[House]]]:
+    """As many houses as a test wants, one after the other: copies of what was made of one."""
     numbers = itertools.count()
 
-    @contextmanager
-    def build(make: Callable[[House], Any]) -> Iterator[Any]:
-        path = tmp_path / f"house-{next(numbers)}.db"
-        shutil.copy(sqlite_house / "registry.db", path)
-        folder = tmp_path / path.stem
-        folder.mkdir()
-        db = open_database(f"sqlite:{path}")
-        yield make(House(db, keys, sqlite_house, folder))
-        db.close()
+    def prepare(make: Callable[[House], Any]) -> Callable[[], AbstractContextManager[House]]:
+        template = tmp_path / f"template-{next(numbers)}.db"
+        shutil.copy(sqlite_house / "registry.db", template)
+        db = open_database(f"sqlite:{template}")
+        first = House(db, keys, sqlite_house, tmp_path)
+        make(first)
+        db.close()  # all of it is in the one file now
 
-    return build
+        @contextmanager
+        def build() -> Iterator[House]:
+            path = tmp_path / f"house-{next(numbers)}.db"
+            shutil.copy(template, path)
+            folder = tmp_path / path.stem
+            folder.mkdir()
+            db = open_database(f"sqlite:{path}")
+            yield House(db, keys, sqlite_house, folder, Clock(first.clock.now))
+            db.close()
+
+        return build
+
+    return prepare
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
