@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 T      ?= tests
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# The tests start some hundred Python processes: compiled once, not by each of them.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types imports fast interop bench docs lock clean
 

@@ -1,7 +1,7 @@
 """There is one way to a signature: read off the source, so that a second way fails the build."""
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import certmint
@@ -20,16 +20,19 @@ MAY_SIGN = {
 }
 
 
-def _calls() -> Iterator[tuple[str, str]]:
-    """File and name called, for every call in the server's source."""
+@functools.cache
+def _calls() -> frozenset[tuple[str, str]]:
+    """File and name called, for every call in the server's source; read once."""
+    found = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = path.relative_to(SOURCE).as_posix()
                 if isinstance(node.func, ast.Attribute):
-                    yield name, node.func.attr
+                    found.add((name, node.func.attr))
                 elif isinstance(node.func, ast.Name):
-                    yield name, node.func.id
+                    found.add((name, node.func.id))
+    return frozenset(found)
 
 
 def _callers(*names: str) -> set[str]:

@@ -1,14 +1,19 @@
 """A small house behind the doors: two manufacturers, a hierarchy, minted devices, people."""
 
+import atexit
 import contextlib
 import datetime as dt
+import functools
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import argon2
 from acme_client import BASE, URN, Client, b64, csr, jwk_of, mac_jws
 from asgi import Answer
 from cryptography import x509
@@ -43,14 +48,15 @@ from certmint.enrolment.acme.accounts import new_binding
 from certmint.enrolment.acme.challenges import Network
 from certmint.enrolment.acme.directories import add_directory, directory_named
 from certmint.enrolment.acme.nonces import Nonces
+from certmint.enrolment.manufacturers import new_id
 from certmint.enrolment.packages import PackageFormat
 from certmint.enrolment.products import add_product, product_named
-from certmint.model.entities import Manufacturer, Role
+from certmint.model.entities import Manufacturer, Owner, Role
 from certmint.model.keys import KeyKind
 from certmint.model.manifest import parse_manifest
 from certmint.model.subject import DistinguishedName
-from certmint.registry import reads
-from certmint.registry.engine import open_database
+from certmint.registry import reads, writes
+from certmint.registry.engine import Database, open_database
 from certmint.validation.reach import PrivateNetwork, Reach
 
 BY = "console:test"
@@ -87,7 +93,29 @@ def csr_pem(key: ec.EllipticCurvePrivateKey | None = None) -> str:
 
 
 def build(folder: Path) -> House:
-    """A house in a folder; its devices are R1 to R6 and, of a public product, P1."""
+    """A house in a folder; its devices are R1 to R6 and, of a public product, P1.
+
+    It is a copy of one that was built once in this process: the same keys and certificates.
+    """
+    template, tokens = _template()
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    here = open_installation(config.load(folder / config.FILE_NAME))
+    return House(
+        here,
+        manufacturers.manufacturer(here.db, "acme"),
+        folder / "packages",
+        rest_app(rest_services(here), "0"),
+        status_app(here.db, here.keys, here.clock),
+        dict(tokens),
+    )
+
+
+@functools.cache
+def _template() -> tuple[Path, dict[str, str]]:
+    """The folder of the house that is copied, and its operators' tokens; nobody opens it."""
+    kept = tempfile.mkdtemp(prefix="certmint-house-")
+    atexit.register(shutil.rmtree, kept, ignore_errors=True)
+    folder = Path(kept)
     for name in ("keys", "secrets"):
         (folder / name).mkdir()
     (folder / "secrets/keys.passphrase").write_text("a passphrase of the tests")
@@ -99,8 +127,7 @@ def build(folder: Path) -> House:
     here = open_installation(loaded)
     maker = _maker(here, "acme")
     _maker(here, "other")
-    packages = folder / "packages"
-    _fleet(here, maker, packages)
+    _fleet(here, maker, folder / "packages")
     tokens = {}
     for slug in ("acme", "other"):
         tenant = manufacturers.manufacturer(here.db, slug)
@@ -111,16 +138,17 @@ def build(folder: Path) -> House:
             )  # fmt: skip
             assert first is not None
             tokens[f"{slug}/{role}"] = first.secret
-    devices.add_owner(here.db, maker, "jo", PASSWORD, by=BY, now=utc_now(), random_bytes=os.urandom)
+    add_owner(here.db, maker, "jo")
     devices.claim(here.db, maker, "R2", "jo", by=BY, now=utc_now())
-    return House(
-        here,
-        maker,
-        packages,
-        rest_app(rest_services(here), "0"),
-        status_app(here.db, here.keys, here.clock),
-        tokens,
-    )
+    here.close()
+    return folder, tokens
+
+
+def add_owner(db: Database, maker: Manufacturer, username: str) -> None:
+    """An owner with PASSWORD. Its hash is a cheap one, and so is each check of it by the house."""
+    hashed = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+    owner = Owner(new_id("own", utc_now(), os.urandom), maker.id, username, utc_now())
+    db.write(lambda tx: writes.add_owner(tx, owner, hashed, by=BY, at=utc_now()))
 
 
 def _maker(here: Installation, slug: str) -> Manufacturer:

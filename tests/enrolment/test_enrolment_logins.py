@@ -4,10 +4,11 @@ import datetime as dt
 import re
 import threading
 
+import argon2
 import pytest
 
 from certmint.enrolment import devices, logins, secrets
-from certmint.model.entities import Device
+from certmint.model.entities import Device, Owner
 from certmint.model.errors import TooOften, Unauthenticated
 from certmint.registry import reads, writes
 
@@ -18,13 +19,15 @@ KEY = b"the key of label secrets, for tests"
 THIEF, HOME = "198.51.100.7", "192.0.2.1"
 
 
+# A hash names its cost, which its check has too: what is counted here is guesses, not cycles.
+CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+
 @pytest.fixture
 def owned(house: House) -> House:
     """Grace has an account."""
-    devices.add_owner(
-        house.db, house.tenant, "grace", PASSWORD,
-        by=OPERATOR, now=house.clock(), random_bytes=house.random_bytes,
-    )  # fmt: skip
+    owner = Owner("own_grace", house.tenant.id, "grace", house.clock())
+    house.db.write(lambda tx: writes.add_owner(tx, owner, CHEAP, by=OPERATOR, at=house.clock()))
     return house
 
 
@@ -34,6 +37,16 @@ def guess(house: House, source: str = THIEF, password: str = "", user: str = "gr
     except (TooOften, Unauthenticated) as refusal:
         return refusal.code
     return "in"
+
+
+def test_the_password_of_an_account_opens_it(house: House) -> None:
+    """At the full cost of a hash, which is what an installation keeps."""
+    devices.add_owner(
+        house.db, house.tenant, "grace", PASSWORD,
+        by=OPERATOR, now=house.clock(), random_bytes=house.random_bytes,
+    )  # fmt: skip
+    assert guess(house) == "login-failed"
+    assert guess(house, password=PASSWORD) == "in"
 
 
 def test_guessing_takes_longer_and_longer(owned: House) -> None:

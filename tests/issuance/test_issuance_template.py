@@ -74,7 +74,7 @@ subjects = st.fixed_dictionaries(
         "L": words,
         "O": words,
         "OU": words,
-        "CN": words,
+        "CN": words.filter(lambda text: len(text.encode()) <= 64),  # the model's own law
         "serialNumber": printable,
     },
 ).map(_distinguished)

