@@ -303,6 +303,25 @@ def test_work_that_no_coroutine_waits_for_tells_how_it_ended(db: Database) -> No
     assert sorted(told, key=str) == [(1, type(None)), (None, ZeroDivisionError)]
 
 
+def test_who_is_told_of_an_end_cannot_stop_the_others(
+    sqlite_db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two requests share a commit; what follows the first one's fails, and the second goes on."""
+    told: list[int] = []
+
+    def fail(_: Any, __: BaseException | None) -> None:
+        raise RuntimeError("no such connection")
+
+    async def main() -> Any:
+        sqlite_db.begin(lambda: append(sqlite_db, 1), fail)
+        sqlite_db.begin(lambda: append(sqlite_db, 2), lambda seq, _: told.append(seq))
+        return await sqlite_db.run(lambda: append(sqlite_db, 3))
+
+    assert in_loop(main()) == 3
+    assert told == [2]
+    assert "no such connection" in caplog.text
+
+
 def test_a_fibre_that_failed_serves_the_next(sqlite_db: Database) -> None:
     """Fibres are used again; nothing of one piece of work is left for another."""
 

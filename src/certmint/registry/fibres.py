@@ -207,7 +207,11 @@ def _step(fibre: Fibre, go_on: Callable[..., Any], *given: object) -> None:
         ended = fibre.ended
         if len(_idle.fibres) < _MOST_IDLE:
             _idle.fibres.append(fibre)
-        ended(step.result, step.error)
+        try:
+            ended(step.result, step.error)
+        except Exception:
+            # Whoever lets fibres go on has others to let go on too.
+            log.exception("what was to follow the end of a fibre failed")
     elif step is not _PARKED:
         asyncio.ensure_future(step).add_done_callback(partial(_awaited, fibre))
 
