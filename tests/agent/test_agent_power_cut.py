@@ -17,6 +17,8 @@ from certmint_agent.renewal import renew
 
 DRIVER = Path(__file__).with_name("power_cut.py")
 
+pytestmark = pytest.mark.slow
+
 
 def deaths(path: Path, mode: str, report: Path) -> list[dict]:
     subprocess.run([sys.executable, str(DRIVER), str(path), mode, str(report)], check=True)
@@ -75,7 +77,6 @@ def test_a_rollback_that_dies_anywhere(device, tmp_path: Path) -> None:
         assert tidy(line["after"]["entries"]), line
 
 
-@pytest.mark.slow
 def test_everything_is_synced_before_it_is_named(device, tmp_path: Path, require) -> None:
     """Each file is fsynced, then its folder, then renamed, and the parent is synced after that."""
     strace = require("strace", package="strace")

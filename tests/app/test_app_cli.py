@@ -141,6 +141,7 @@ def test_wrong_passphrase(certmint, monkeypatch: pytest.MonkeyPatch) -> None:  #
     assert "not the right one" not in err
 
 
+@pytest.mark.slow
 def test_locked_database(certmint, installed: Path) -> None:  # type: ignore[no-untyped-def]
     """A database that another program holds ends in one sentence, and nothing is half-written."""
     holder = sqlite3.connect(installed / "certmint.db")
