@@ -121,6 +121,7 @@ class LaneProtocol(LimitedProtocol):
         self._due, self._received = None, 0
         self._unset_keepalive_if_required()
         self._is_serving = True
+        self._is_last = request.headers.get(b"connection", b"").lower() == b"close"
         began = time.perf_counter()
 
         def told(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
@@ -132,16 +133,17 @@ class LaneProtocol(LimitedProtocol):
         way.lane.serve(request, told)
 
     def _write(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        head = [STATUS_LINE[status]]
-        is_last = self._is_last
+        head, says_last = [STATUS_LINE[status]], False
         for name, value in (*self.server_state.default_headers, *headers):
             head.append(b"%b: %b\r\n" % (spelled(name), value))
-            is_last = is_last or (name == b"connection" and value == b"close")
+            says_last = says_last or (name == b"connection" and value == b"close")
+        if self._is_last and not says_last:
+            head.append(b"Connection: close\r\n")
         head.append(b"\r\n")
         head.append(body)
         self._plain_transport.write(b"".join(head))  # the names are spelled here
         self.server_state.total_requests += 1
-        if is_last:
+        if self._is_last or says_last:
             self.transport.close()
             return
         self.timeout_keep_alive_task = self.loop.call_later(
@@ -158,12 +160,12 @@ def _fields(lines: bytes) -> Mapping[bytes, bytes] | None:
     for line in lines.split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")
         name = name.lower()
-        if name in headers or name in _SECOND_LOOK:
+        if name in headers or name in _SECOND_LOOK or value.endswith(b" "):
             return None
-        headers[name] = value.strip(b" ")
+        headers[name] = value.lstrip(b" ")
     size = headers.get(b"content-length", b"")
     if not size.isdigit() or len(size) > 6 or int(size) > _LONGEST_BODY:
         return None
-    if headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+    if headers.get(b"connection", b"keep-alive").lower() not in (b"keep-alive", b"close"):
         return None
     return headers
