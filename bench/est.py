@@ -11,10 +11,11 @@ import os
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from cryptography import x509
@@ -55,10 +56,10 @@ class Server:
         """So many connections with a client certificate, one after another and with all devices."""
         return self._timed(self._connect(count), count)
 
-    def _timed(self, work: "asyncio.Future[None] | object", count: int) -> Run:
+    def _timed(self, work: Coroutine[Any, Any, None], count: int) -> Run:
         cpu, began = acme.cpu_of(self.pid), time.perf_counter()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work)  # type: ignore[arg-type]
+            runner.run(work)
         seconds = time.perf_counter() - began
         return Run(count / seconds, (acme.cpu_of(self.pid) - cpu) / count)
 

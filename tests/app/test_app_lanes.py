@@ -68,7 +68,7 @@ def meet(client: Client, lane: Slow | None = None) -> Any:
     async def both() -> Any:
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(
-            uvicorn.Config(long_way, http=protocol, ws="none", lifespan="off", log_config=None)  # type: ignore[arg-type]
+            uvicorn.Config(long_way, http=protocol, ws="none", lifespan="off", log_config=None)
         )
         lane.stop = partial(setattr, server, "should_exit", True)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

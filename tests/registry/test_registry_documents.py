@@ -2,7 +2,9 @@
 
 import datetime as dt
 import ipaddress
+import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,3 +112,24 @@ def test_profiles_come_back_equal_and_one_text_each(
 def test_lists_of_texts_come_back_equal(texts: list[str]) -> None:
     """Names keep their order and their characters."""
     assert documents.list_of(documents.list_text(texts)) == tuple(texts)
+
+
+VALUES_OF_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(list(EvidenceKind)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES_OF_JSON)
+def test_there_is_one_text_for_a_value(value: object) -> None:
+    """Whichever encoder is the quicker: what the audit log's hashes are over never changes."""
+    assert documents.canonical(value) == json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}])
+def test_what_json_cannot_say_is_refused(value: object) -> None:
+    """NaN has no text, and is not null."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        documents.canonical(value)

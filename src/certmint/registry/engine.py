@@ -94,8 +94,8 @@ class Database:
         return one
 
     @property
-    def commits_beside(self) -> bool:
-        """Whether the caller is a fibre of an embedded database, which no other node shares."""
+    def in_fibre(self) -> bool:
+        """Whether the caller is a fibre: then the database is embedded, and this node's alone."""
         return self._embedded is not None and fibres.inside()
 
     def settle(self) -> None:

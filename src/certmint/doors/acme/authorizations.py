@@ -80,7 +80,7 @@ class Authorizations:
                 return
         # An embedded database is this node's alone: what is over in a moment is written once, at
         # its end. Where there are several nodes, the one that looks says so first.
-        if call.db.commits_beside:
+        if call.db.in_fibre:
             call.spending.check()
             taken = challenges.answered(call.db, account, challenge_id, call.now, limits)
         else:

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 ALGORITHMS = ("ES256", "ES384", "ES512", "EdDSA", "RS256")
 MAC_ALGORITHMS = ("HS256", "HS384", "HS512")
@@ -209,19 +209,10 @@ def _ecdsa(digest: hashes.HashAlgorithm, size: int) -> Callable[[Any, bytes, byt
     def check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
         if len(signature) != 2 * size:
             raise InvalidSignature
-        content = _integer(signature[:size]) + _integer(signature[size:])
-        head = b"\x30" if len(content) < 128 else b"\x30\x81"  # the long form, for P-521
-        key.verify(b"%b%c%b" % (head, len(content), content), signed, algorithm)
+        r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
+        key.verify(utils.encode_dss_signature(r, s), signed, algorithm)
 
     return check
-
-
-def _integer(octets: bytes) -> bytes:
-    """A non-negative ASN.1 INTEGER of fewer than 127 octets."""
-    octets = octets.lstrip(b"\0") or b"\0"
-    if octets[0] & 0x80:
-        octets = b"\0" + octets
-    return b"\x02%c%b" % (len(octets), octets)
 
 
 def _rs256(key: rsa.RSAPublicKey, signature: bytes, signed: bytes) -> None:

@@ -54,7 +54,7 @@ class FibreLine:
             return self._plain.recv(size)
         except BlockingIOError:
             fibres.ready(self._plain.fileno(), to_write=False, seconds=seconds)
-            return self._plain.recv(size)
+            return self.receive(size, seconds)
 
     def secured(self, server_name: str | None, seconds: float) -> Line:
         secure = partial(SocketLine(self._plain).secured, server_name, seconds)
